@@ -1,0 +1,143 @@
+"""What is trained on top of a frozen network: LoRA on many layers, and a few layers in full.
+
+LoRA (Hu et al. 2021) replaces ``W`` by ``W + (alpha / rank) B A``; ``B`` starts at zero, so nothing changes until
+training begins. One frozen network serves two roles in InstantRestore: adapted, as the generator, and as it was, as the
+reference network. `Adaptation.off` switches between them.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from peft import LoraConfig
+from peft.tuners.tuners_utils import BaseTunerLayer
+from torch import nn
+
+from lit_restore.errors import UserError, nearest
+
+# Suffixes of the adapted layers (spec: InstantRestore 4.1, after img2img-turbo).
+UNET_LORA_TARGETS = (
+    "to_k", "to_q", "to_v", "to_out.0", "conv", "conv1", "conv2", "conv_shortcut", "conv_out",
+    "proj_in", "proj_out", "ff.net.2", "ff.net.0.proj",
+)  # fmt: skip
+VAE_LORA_TARGETS = (
+    "conv1", "conv2", "conv_in", "conv_shortcut", "conv", "conv_out", "to_k", "to_q", "to_v", "to_out.0",
+)  # fmt: skip
+
+
+class Adaptation:
+    """Attach trainable parts to a frozen diffusers network, in place.
+
+    Args:
+        network: a diffusers model with peft support; its own weights stay frozen.
+        rank: LoRA rank; 0 attaches none.
+        alpha: LoRA scale numerator; the official code uses ``rank // 2``.
+        targets: name suffixes of the layers that get LoRA.
+        name: adapter name; part of the parameter names and so of checkpoint files.
+        full_layers: names of layers trained in full instead (they get no LoRA).
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        *,
+        rank: int,
+        alpha: float,
+        targets: Sequence[str],
+        name: str,
+        full_layers: Sequence[str] = (),
+    ) -> None:
+        self.network = network
+        # Frozen twins of the layers trained in full, since switching LoRA off does not undo their training.
+        self._twins: dict[str, nn.Module] = {}
+        for layer in full_layers:
+            self._twins[layer] = _frozen_copy(_get(network, layer))
+        if rank > 0:
+            config = LoraConfig(
+                r=rank,
+                lora_alpha=alpha,
+                target_modules=list(targets),
+                exclude_modules=list(full_layers) or None,
+                init_lora_weights="gaussian",
+            )
+            network.add_adapter(config, adapter_name=name)
+        for layer in full_layers:
+            _get(network, layer).requires_grad_(True)
+        self._lora_layers = [module for module in network.modules() if isinstance(module, BaseTunerLayer)]
+        # Listed once: whether a parameter requires a gradient may change later, whether it is ours may not.
+        self.names = tuple(key for key, value in network.named_parameters() if value.requires_grad)
+
+    def state_dict(self) -> dict[str, torch.Tensor]:
+        """Only what is trained, under the network's own (diffusers/peft) parameter names."""
+        parameters = dict(self.network.named_parameters())
+        return {name: parameters[name].detach() for name in self.names}
+
+    def load_state_dict(self, state: dict[str, torch.Tensor], where: object = None) -> None:
+        """Load what `state_dict` gave; every name and shape must agree.
+
+        Raises:
+            UserError: names are missing or unknown, or a shape differs (another rank, another base).
+        """
+        parameters = dict(self.network.named_parameters())
+        missing, unknown = sorted(set(self.names) - set(state)), sorted(set(state) - set(self.names))
+        if missing or unknown:
+            raise UserError(
+                "weights of another model",
+                where=where,
+                expected=f"{len(self.names)} tensors" + (f", among them {missing[0]}" if missing else ""),
+                found=f"{len(state)}" + (f", among them {unknown[0]}" if unknown else ""),
+                fix="Use the configuration the weights were trained with.",
+            )
+        with torch.no_grad():
+            for name in self.names:
+                if parameters[name].shape != state[name].shape:
+                    raise UserError(
+                        "weights of another shape",
+                        where=f"{where}: {name}",
+                        expected=tuple(parameters[name].shape),
+                        found=tuple(state[name].shape),
+                        fix="Use the LoRA rank and base the weights were trained with.",
+                    )
+                parameters[name].copy_(state[name])
+
+    @contextmanager
+    def off(self) -> Iterator[None]:
+        """Within the block the network computes exactly what the untouched base computes.
+
+        peft's own switch (``disable_adapters``) also flips ``requires_grad`` of every adapter, which costs 25 ms a
+        time and hides the trained parameters from anything that looks; the flag it reads is set directly instead.
+        """
+        tuned = {layer: _get(self.network, layer) for layer in self._twins}
+        for module in self._lora_layers:
+            module._disable_adapters = True
+        for layer, twin in self._twins.items():
+            _set(self.network, layer, twin.to(next(tuned[layer].parameters())))
+        try:
+            yield
+        finally:
+            for module in self._lora_layers:
+                module._disable_adapters = False
+            for layer, module in tuned.items():
+                _set(self.network, layer, module)
+
+
+def _get(network: nn.Module, name: str) -> nn.Module:
+    try:
+        return network.get_submodule(name)
+    except AttributeError:
+        known = [key for key, module in network.named_modules() if key and not list(module.children())]
+        raise UserError("no such layer to train", where=name, fix=nearest(name, known)) from None
+
+
+def _set(network: nn.Module, name: str, module: nn.Module) -> None:
+    parent, _, leaf = name.rpartition(".")
+    setattr(network.get_submodule(parent), leaf, module)
+
+
+def _frozen_copy(layer: nn.Module) -> nn.Module:
+
+
+    return copy.deepcopy(layer).requires_grad_(False)

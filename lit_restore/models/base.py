@@ -1,0 +1,164 @@
+"""The pretrained diffusion model everything is built on: UNet, VAE, prompt embedding and noise schedule.
+
+A base is a folder in the Stable-Diffusion layout of diffusers (``unet/ vae/ text_encoder/ tokenizer/ scheduler/``), a
+hub id of such a folder, or ``bundled:NAME`` for one shipped inside this package. A base without a text encoder carries
+its one constant prompt embedding in ``prompt/embedding.safetensors`` instead.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors.torch import load_file
+
+from lit_restore.errors import UserError
+from lit_restore.models.schedule import NoiseSchedule
+
+BUNDLED = Path(__file__).resolve().parent.parent / "assets"
+PROMPT = "A high-quality photo of a person; professional, 8k"  # the official InstantRestore prompt
+
+
+@dataclass
+class DiffusionBase:
+    """The parts of one pretrained latent diffusion model, float32, in eval mode, without gradients."""
+
+    unet: UNet2DConditionModel
+    vae: AutoencoderKL
+    prompt_embedding: torch.Tensor
+    """(1, tokens, channels) float32."""
+    schedule: NoiseSchedule
+    fingerprint: str
+    """Short hash of the configuration and weights; tells two bases apart whatever their folder is called."""
+
+
+def resolve(source: str) -> Path:
+    """The local folder of a base given as a path, ``bundled:NAME`` or hub id (downloaded when online).
+
+    Raises:
+        UserError: no such folder, and the hub cannot be reached or does not know the id.
+    """
+    if source.startswith("bundled:"):
+        folder = BUNDLED / source.removeprefix("bundled:")
+        if not folder.is_dir():
+            known = sorted(path.name for path in BUNDLED.iterdir() if path.is_dir()) if BUNDLED.is_dir() else []
+            raise UserError("no such bundled base", where=source, expected=", ".join(known) or "none is shipped")
+        return folder
+    folder = Path(source).expanduser()
+    if folder.is_dir():
+        return folder
+    if folder.is_absolute() or source.startswith(".") or source.count("/") != 1:
+        raise UserError(
+            "no such base folder",
+            where=source,
+            expected="a folder with unet/, vae/ and scheduler/, a hub id like stabilityai/sd-turbo, or bundled:NAME",
+        )
+    return _download(source)
+
+
+def _download(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["*/config.json", "*/*.json", "*/*.txt", "*/diffusion_pytorch_model.safetensors", "*/model.safetensors"]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
+    except LocalEntryNotFoundError:
+        pass  # not downloaded before
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            "the base is not on this machine and the model hub cannot be reached",
+            where=hub_id,
+            found=type(error).__name__,
+            fix="Download it where there is a network (`hf download "
+            f"{hub_id} --local-dir FOLDER`) and set model.generator.base to FOLDER, "
+            "or start with the bundled base: lit_restore fit --config configs/quickstart.yaml",
+        ) from None
+
+
+def load_base(source: str, *, vae: str | None = None, prompt: str = PROMPT) -> DiffusionBase:
+    """Load a base for inference or for attaching adapters.
+
+    Args:
+        source: folder, hub id or ``bundled:NAME``.
+        vae: take the VAE from another source (official InstantRestore: ``stabilityai/sd-vae-ft-mse``); either a
+            folder with ``config.json`` or one with a ``vae`` subfolder.
+        prompt: encoded once with the base's text encoder; ignored where the base carries its own embedding.
+    """
+    folder = resolve(source)
+    unet = _load_part(UNet2DConditionModel, folder / "unet")
+    vae_folder = folder / "vae" if vae is None else resolve(vae)
+    vae_folder = vae_folder / "vae" if (vae_folder / "vae").is_dir() else vae_folder
+    autoencoder = _load_part(AutoencoderKL, vae_folder)
+    schedule = NoiseSchedule.from_config(_read_json(folder / "scheduler" / "scheduler_config.json"))
+    embedding = _prompt_embedding(folder, prompt)
+    return DiffusionBase(unet, autoencoder, embedding, schedule, fingerprint(unet, autoencoder))
+
+
+def _load_part(kind: type, folder: Path):
+    config = folder / "config.json"
+    if not config.is_file():
+        raise UserError(
+            "incomplete base",
+            where=folder,
+            expected="config.json and diffusion_pytorch_model.safetensors",
+            found="no config.json",
+        )
+    try:
+        # bf16 or fp16 files are widened: trained weights and x0 arithmetic stay in float32.
+        model = kind.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UserError(
+            "the base's weights cannot be read",
+            where=folder,
+            found=str(error).splitlines()[0],
+            fix="Download the folder again; its files may be incomplete.",
+        ) from None
+    return model.requires_grad_(False).eval()
+
+
+def _prompt_embedding(folder: Path, prompt: str) -> torch.Tensor:
+    stored = folder / "prompt" / "embedding.safetensors"
+    if stored.is_file():
+        return load_file(stored)["embedding"].float()
+    if not (folder / "text_encoder").is_dir():
+        raise UserError("incomplete base", where=folder, expected="text_encoder/ and tokenizer/, or prompt/")
+    from transformers import CLIPTextModel, CLIPTokenizer
+
+    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", local_files_only=True).float().eval()
+    tokens = tokenizer(
+        prompt, max_length=tokenizer.model_max_length, padding="max_length", truncation=True, return_tensors="pt"
+    )
+    with torch.no_grad():
+        return encoder(tokens.input_ids).last_hidden_state
+
+
+def _read_json(path: Path) -> dict:
+    try:
+        return json.loads(path.read_text())
+    except FileNotFoundError:
+        raise UserError("incomplete base", where=path, found="no such file") from None
+    except json.JSONDecodeError as error:
+        raise UserError("damaged file", where=path, found=str(error)) from None
+
+
+def fingerprint(*networks: torch.nn.Module) -> str:
+    """16 hex digits over every tensor's name, shape and up to 64 evenly spaced values.
+
+    Sampling keeps this under a second for a full-size UNet; a fine-tuned base still differs in almost every sample.
+    """
+    digest = hashlib.sha256()
+    for network in networks:
+        for name, tensor in sorted(network.state_dict().items()):
+            flat = tensor.detach().flatten()
+            step = max(1, flat.numel() // 64)
+            digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            digest.update(flat[::step].float().cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
