@@ -71,8 +71,8 @@ def _to_rgb8(image: Image.Image) -> np.ndarray:
     if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
         image = image.convert("RGBA")
         backdrop = Image.new("RGBA", image.size, (128, 128, 128, 255))
-        return np.asarray(Image.alpha_composite(backdrop, image).convert("RGB"))
-    return np.asarray(image.convert("RGB"))
+        return np.array(Image.alpha_composite(backdrop, image).convert("RGB"))
+    return np.array(image.convert("RGB"))  # a copy: torch wants writable arrays
 
 
 def fit_square(image: np.ndarray, size_px: int) -> np.ndarray:
@@ -153,9 +153,7 @@ class atomic_path:
     def __enter__(self) -> Path:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            handle, name = tempfile.mkstemp(
-                dir=self.path.parent, prefix=f".{self.path.stem}-", suffix=self.path.suffix
-            )
+            handle, name = tempfile.mkstemp(dir=self.path.parent, prefix=f".{self.path.stem}-", suffix=self.path.suffix)
         except OSError as error:
             raise _unwritable(self.path, error) from None
         os.close(handle)

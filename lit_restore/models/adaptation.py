@@ -139,5 +139,4 @@ def _set(network: nn.Module, name: str, module: nn.Module) -> None:
 
 def _frozen_copy(layer: nn.Module) -> nn.Module:
 
-
     return copy.deepcopy(layer).requires_grad_(False)

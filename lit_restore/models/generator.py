@@ -50,6 +50,8 @@ class GeneratorConfig:
     Where paper and official code disagree the default is the paper's and the comment gives the code's value.
     """
 
+    size_px: int = 512
+    """Side of the faces it is trained on and restores."""
     base: str = "stabilityai/sd-turbo"
     """Stable-Diffusion-shaped folder, hub id, or bundled:NAME."""
     vae: str | None = None
@@ -90,6 +92,12 @@ def seeded_noise(seed: int, *context: object, device: torch.device | str = "cpu"
         return torch.randn(shape, generator=generator).to(device)
 
     return draw
+
+
+def fixed_noise(seed: int = 0, device: torch.device | str = "cpu") -> Draw:
+    """Noise for evaluation: every sample gets the same field, so results do not depend on how photos are batched."""
+    source = seeded_noise(seed, "fixed", device=device)
+    return lambda name, shape: source(name, torch.Size((1, *shape[1:]))).expand(shape)
 
 
 class OneStepGenerator(nn.Module):

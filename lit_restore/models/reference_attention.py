@@ -5,8 +5,8 @@ In every self-attention layer of the UNet's decoder the restored image asks (its
 
     out = softmax(Q [K_1 .. K_R]^T / sqrt(d)) [V'_1 .. V'_R],   V'_r = AdaIN(V_r, V_own)
 
-The keys and values are what ``to_k`` and ``to_v`` give before the split into heads. Axis letters: B batch, R references,
-N tokens of the layer, C channels, h heads, d = C / h.
+The keys and values are what ``to_k`` and ``to_v`` give before the split into heads. Axis letters: B batch,
+R references, N tokens of the layer, C channels, h heads, d = C / h.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class ReferenceFeatures:
     """(B, R) bool, True = real reference; None = all real."""
 
 
-class ReferencePassComplete(Exception):  # noqa: N818 - a signal, not an error
+class ReferencePassComplete(Exception):
     """Raised by the recorder after the last shared layer: the rest of the reference UNet has no use."""
 
 

@@ -65,9 +65,7 @@ class NoiseSchedule:
         signal, sigma = self._coefficients(timestep, latent)
         return signal * latent + sigma * noise
 
-    def predict_clean(
-        self, noisy: torch.Tensor, predicted_noise: torch.Tensor, timestep: torch.Tensor
-    ) -> torch.Tensor:
+    def predict_clean(self, noisy: torch.Tensor, predicted_noise: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         """z_0 estimated from z_t (B, C, h, w) and the network's noise prediction; float32, not clipped."""
         noisy, predicted_noise = noisy.float(), predicted_noise.float()
         signal, sigma = self._coefficients(timestep, noisy)

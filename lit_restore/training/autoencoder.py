@@ -1,0 +1,76 @@
+"""Recipe of the bundled VAE: the latent space the small diffusion model works in."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL
+from torch import nn
+
+from lit_restore.losses.ms_ssim import ms_ssim_loss
+from lit_restore.training.optim import OptimizerConfig
+from lit_restore.training.pretraining import PretrainingModule, all_faces
+from lit_restore.types import RestorationBatch
+
+
+class AutoencoderModule(PretrainingModule):
+    """Train an `AutoencoderKL` on clean faces: L1 + (1 - MS-SSIM) + a small KL term (Rombach et al. 2022, section 3.1).
+
+    Args:
+        output: folder for the trained VAE, diffusers layout.
+        widths: channels per level; n widths shrink the image 2^(n-1) times.
+        latent_channels: channels of the latent.
+        init: folder of a VAE to continue from.
+        kl_weight: of the KL divergence to a unit normal, per latent value.
+    """
+
+    def __init__(
+        self,
+        output: str,
+        widths: list[int] = [24, 48, 96],
+        latent_channels: int = 8,
+        layers_per_block: int = 1,
+        init: str | None = None,
+        kl_weight: float = 1e-5,
+        ms_ssim_weight: float = 0.2,
+        optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-3, weight_decay=0.0, schedule="cosine"),
+        max_iterations: int = 6000,
+        ema_decay: float = 0.998,
+    ) -> None:
+        super().__init__(output, optimizer, max_iterations, ema_decay)
+        self.kl_weight, self.ms_ssim_weight = kl_weight, ms_ssim_weight
+        levels = len(widths)
+        network = (
+            AutoencoderKL.from_pretrained(init, torch_dtype=torch.float32, local_files_only=True)
+            if init
+            else AutoencoderKL(
+                block_out_channels=tuple(widths),
+                latent_channels=latent_channels,
+                layers_per_block=layers_per_block,
+                norm_num_groups=8,
+                down_block_types=("DownEncoderBlock2D",) * levels,
+                up_block_types=("UpDecoderBlock2D",) * levels,
+            )
+        )
+        self.track(network.train())
+        self.latent_square = nn.Buffer(torch.tensor(1.0))
+
+    def loss(self, batch: RestorationBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        faces = all_faces(batch).contiguous(memory_format=torch.channels_last)
+        posterior = self.network.encode(faces).latent_dist
+        noise = torch.randn_like(posterior.mean)
+        decoded = self.network.decode(posterior.mean + posterior.std * noise).sample.float()
+        l1 = (decoded - faces).abs().mean()
+        structure = ms_ssim_loss(decoded, faces)
+        kl = posterior.kl().mean() / posterior.mean[0].numel()
+        self.latent_square.lerp_(posterior.mean.detach().float().pow(2).mean(), 0.01)
+        total = l1 + self.ms_ssim_weight * structure + self.kl_weight * kl
+        psnr = -10 * torch.log10(((decoded.clamp(-1, 1) - faces) / 2).pow(2).mean())
+        return total, {"loss": total.detach(), "psnr": psnr.detach(), "kl": kl.detach()}
+
+    def export(self, network: AutoencoderKL, folder: Path) -> None:
+        # Latents are scaled to unit variance, as diffusion expects them (Rombach et al. 2022, appendix G).
+        network.register_to_config(scaling_factor=round(1 / math.sqrt(float(self.latent_square)), 4))
+        network.half().save_pretrained(folder)

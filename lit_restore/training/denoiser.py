@@ -1,0 +1,120 @@
+"""Recipe of the bundled UNet: a small latent diffusion model of faces, the stand-in for SD-Turbo."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from torch import nn
+
+from lit_restore.models.random_base import SCHEDULER, write_constant_parts
+from lit_restore.models.reference_attention import (
+    FeatureRecorder,
+    ReferenceFeatures,
+    ReferencePassComplete,
+    SharingOptions,
+    share_decoder_attention,
+)
+from lit_restore.models.schedule import NoiseSchedule
+from lit_restore.training.optim import OptimizerConfig
+from lit_restore.training.pretraining import PretrainingModule
+from lit_restore.types import RestorationBatch
+
+
+class DenoiserModule(PretrainingModule):
+    """Train a UNet to predict the noise in latents of clean faces (DDPM, Ho et al. 2020, eq. 14).
+
+    A text-to-image model learns from billions of pictures which parts of two photos correspond; a network of this size
+    does not. So for a share of the batches the decoder's self-attention looks into other photos of the same person, the
+    way InstantRestore will use it: that is where this base learns correspondences.
+
+    Args:
+        output: folder for the base: ``unet/ vae/ prompt/ scheduler/``.
+        vae: folder of a trained VAE; copied into the base.
+        widths: channels per level of the UNet.
+        shared_probability: share of iterations with attention to other photos of the person.
+        init: folder of a base to continue from.
+    """
+
+    def __init__(
+        self,
+        output: str,
+        vae: str,
+        widths: list[int] = [64, 96, 128],
+        layers_per_block: int = 1,
+        head_channels: int = 32,
+        prompt_tokens: int = 4,
+        prompt_channels: int = 32,
+        shared_probability: float = 0.5,
+        init: str | None = None,
+        optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, weight_decay=0.0, schedule="cosine"),
+        max_iterations: int = 8000,
+        ema_decay: float = 0.998,
+    ) -> None:
+        super().__init__(output, optimizer, max_iterations, ema_decay)
+        self.vae_folder = Path(vae)
+        self.vae = AutoencoderKL.from_pretrained(vae, torch_dtype=torch.float32, local_files_only=True)
+        self.vae.requires_grad_(False).eval()
+        self.shared_probability = shared_probability
+        levels = len(widths)
+        unet = (
+            UNet2DConditionModel.from_pretrained(Path(init) / "unet", torch_dtype=torch.float32, local_files_only=True)
+            if init
+            else UNet2DConditionModel(
+                sample_size=32,
+                in_channels=self.vae.config.latent_channels,
+                out_channels=self.vae.config.latent_channels,
+                block_out_channels=tuple(widths),
+                layers_per_block=layers_per_block,
+                norm_num_groups=8,
+                cross_attention_dim=prompt_channels,
+                attention_head_dim=[width // head_channels for width in widths],
+                use_linear_projection=True,
+                down_block_types=("CrossAttnDownBlock2D",) * (levels - 1) + ("DownBlock2D",),
+                up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * (levels - 1),
+            )
+        )
+        # One learned constant in the place of an encoded prompt; fixed, since nothing else ever varies it.
+        generator = torch.Generator().manual_seed(0)
+        self.prompt = nn.Buffer(torch.randn(1, prompt_tokens, prompt_channels, generator=generator))
+        self.track(unet.train())
+        self.num_shared = len(share_decoder_attention(self.network, SharingOptions(use_adain=True)))
+        self.schedule = NoiseSchedule.from_config(SCHEDULER)
+
+    def loss(self, batch: RestorationBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        latent = self._encode(batch["hq"])
+        shared = torch.rand(()).item() < self.shared_probability
+        features = self._features(batch) if shared else None
+        noise = torch.randn_like(latent)
+        steps = torch.randint(len(self.schedule), (len(latent),), device=latent.device)
+        noisy = self.schedule.add_noise(latent, noise, steps)
+        predicted = self._unet(noisy, steps, features)
+        value = (predicted.float() - noise).pow(2).mean()
+        return value, {f"mse_{'shared' if shared else 'alone'}": value.detach()}
+
+    def _features(self, batch: RestorationBatch) -> ReferenceFeatures:
+        """Keys and values of the references, with gradients: here both sides of the attention learn."""
+        batch_size, count = batch["references"].shape[:2]
+        latent = self._encode(batch["references"].flatten(0, 1))
+        recorder = FeatureRecorder(self.num_shared)
+        try:
+            self._unet(latent, torch.ones(batch_size * count, dtype=torch.long, device=latent.device), recorder)
+        except ReferencePassComplete:
+            pass
+        return recorder.features(count, batch["reference_mask"])
+
+    @torch.no_grad()
+    def _encode(self, faces: torch.Tensor) -> torch.Tensor:
+        faces = faces.contiguous(memory_format=torch.channels_last)
+        return self.vae.encode(faces).latent_dist.mean.float() * self.vae.config.scaling_factor
+
+    def _unet(self, latent, steps, reference) -> torch.Tensor:
+        prompt = self.prompt.expand(len(latent), -1, -1)
+        return self.network(latent, steps, prompt, cross_attention_kwargs={"reference": reference}).sample
+
+    def export(self, network: UNet2DConditionModel, folder: Path) -> None:
+        network.half().save_pretrained(folder / "unet")
+        shutil.copytree(self.vae_folder, folder / "vae", dirs_exist_ok=True)
+        write_constant_parts(folder, self.prompt)

@@ -1,0 +1,54 @@
+"""Optimiser and learning-rate schedule, both counted in iterations (= generator updates)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import nn
+
+
+@dataclass
+class OptimizerConfig:
+    """AdamW with the paper's numbers (InstantRestore, supplement A: lr 5e-4 constant)."""
+
+    learning_rate: float = 5e-4
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+    weight_decay: float = 1e-2
+    clip_norm: float = 1.0
+    """Global L2 norm the gradient is clipped to; 0 = not clipped."""
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_iterations: int = 0
+
+
+def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:
+    """AdamW over exactly these parameters."""
+    return torch.optim.AdamW(
+        list(parameters),
+        lr=config.learning_rate,
+        betas=tuple(config.betas),
+        eps=config.eps,
+        weight_decay=config.weight_decay,
+    )
+
+
+def learning_rate(config: OptimizerConfig, iteration: int, max_iterations: int) -> float:
+    """Learning rate of the update number ``iteration`` (from 0); a pure function, so that it needs no state to resume.
+
+    Linear warm-up, then constant, or half a cosine down to zero at ``max_iterations``.
+    """
+    if iteration < config.warmup_iterations:
+        return config.learning_rate * (iteration + 1) / config.warmup_iterations
+    if config.schedule == "constant":
+        return config.learning_rate
+    progress = (iteration - config.warmup_iterations) / max(1, max_iterations - config.warmup_iterations)
+    return config.learning_rate * 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = value
