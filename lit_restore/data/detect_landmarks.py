@@ -1,0 +1,53 @@
+"""Landmarks by a face detector: one photo -> 68 points. The only file here that knows the detectors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lit_restore.errors import UserError
+from lit_restore.faces.alignment import is_aligned
+from lit_restore.faces.detect import Backend, Face, detector_version, find_faces
+from lit_restore.image import read_rgb
+
+
+@dataclass(frozen=True)
+class LandmarkDetector:
+    """Image path -> (68, 2) points in pixels; a class so that it can be sent to another process."""
+
+    backend: Backend = "auto"
+    weights: str | None = None
+
+    def check(self) -> str:
+        """Name and version of the detector.
+
+        Raises:
+            UserError: its weights are missing, or they cannot give 68 points.
+        """
+        find_faces(np.zeros((64, 64, 3), np.uint8), backend=self.backend, weights=self.weights)
+        return detector_version(self.backend, self.weights)
+
+    def __call__(self, path: str) -> np.ndarray:
+        """Points of the aligned face, else of the only face.
+
+        Raises:
+            UserError: no face, or several and none of them in the middle of an aligned crop.
+        """
+        image = read_rgb(path)
+        face = _the_face(find_faces(image, backend=self.backend, weights=self.weights), image.shape[:2])
+        if face.points68 is None:
+            raise UserError("the detector gives five points only", fix="Add the weights of the 68-point network.")
+        return face.points68
+
+
+def _the_face(faces: list[Face], size_hw: tuple[int, int]) -> Face:
+    if not faces:
+        raise UserError("no face found")
+    if size_hw[0] == size_hw[1]:
+        for face in faces:
+            if is_aligned(face.points5, size_hw[1]):
+                return face
+    if len(faces) > 1:
+        raise UserError("several faces", found=len(faces), fix="Crop the photo to one face, or use --align.")
+    return faces[0]
