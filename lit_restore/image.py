@@ -89,7 +89,7 @@ def fit_square(image: np.ndarray, size_px: int) -> np.ndarray:
         return image
     scale = size_px / min(height, width)
     new_width, new_height = max(size_px, round(width * scale)), max(size_px, round(height * scale))
-    resized = np.asarray(Image.fromarray(image).resize((new_width, new_height), Image.Resampling.LANCZOS))
+    resized = np.array(Image.fromarray(image).resize((new_width, new_height), Image.Resampling.LANCZOS))
     top, left = (new_height - size_px) // 2, (new_width - size_px) // 2
     return np.ascontiguousarray(resized[top : top + size_px, left : left + size_px])
 

@@ -37,9 +37,14 @@ class Checkpoints(ModelCheckpoint):
         self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")
         super().setup(trainer, pl_module, stage)
 
-    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.fast_dev_run:
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *args: Any, **kwargs: Any) -> None:
+        # Saved inside the loop, not after it: Lightning marks a later checkpoint as a finished training, which could
+        # not be continued with more iterations.
+        last = pl_module.iteration >= pl_module.max_iterations or trainer.should_stop
+        if last and not trainer.fast_dev_run:
             trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
+        else:
+            super().on_train_batch_end(trainer, pl_module, *args, **kwargs)
 
     def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         generator = getattr(pl_module, "generator", None)
@@ -48,23 +53,31 @@ class Checkpoints(ModelCheckpoint):
 
 
 class GracefulInterrupt(Callback):
-    """On the first Ctrl-C finish the current step, save and stop; on the second stop at once.
+    """On the first Ctrl-C finish the current update, save and stop; on the second stop at once.
 
     An exception in the middle of a step could save weights of which half are updated.
     """
 
+    def __init__(self) -> None:
+        self.requested = False
+
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._previous = signal.getsignal(signal.SIGINT)
 
-        def stop(*_: object) -> None:
+        def request(*_: object) -> None:
             signal.signal(signal.SIGINT, self._previous)
-            trainer.should_stop = True
+            self.requested = True
             print("\nFinishing this step, then saving. Press Ctrl-C again to stop at once.")
 
         try:
-            signal.signal(signal.SIGINT, stop)
+            signal.signal(signal.SIGINT, request)
         except ValueError:  # not in the main thread, e.g. in a notebook's worker
             self._previous = None
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        # Checkpoint callbacks run after this one and see the decision.
+        if self.requested and getattr(pl_module, "between_updates", True):
+            trainer.should_stop = True
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self._previous is not None:

@@ -57,6 +57,11 @@ class RestorationModule(LightningModule):
         self.iteration = 0
         self._micro_batch = 0
 
+    @property
+    def between_updates(self) -> bool:
+        """Whether no gradient is waiting to be accumulated: only then can a checkpoint be continued exactly."""
+        return self._micro_batch == 0
+
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.trained_parameters(), self.optimizer_config)
 
