@@ -9,29 +9,31 @@ from lit_restore.image import to_uint8
 from lit_restore.types import RestorationBatch
 
 GAP_PX = 4
+WHITE = 255
 
 
-def restoration_grid(batch: RestorationBatch, restored: torch.Tensor, max_rows: int = 8) -> np.ndarray:
-    """One row per photo: degraded | references | restored | truth, uint8 (H, W, 3).
+def restoration_rows(batch: RestorationBatch, restored: torch.Tensor) -> list[np.ndarray]:
+    """One row per photo: degraded | references | restored | truth, uint8 (H, W, 3) each.
 
     Args:
         restored: (B, 3, H, W) in [-1, 1].
     """
     rows = []
-    for index in range(min(max_rows, len(restored))):
-        references = batch["references"][index]
+    for index in range(len(restored)):
+        references = batch["references"][index][batch["reference_mask"][index]]
         tiles = [batch["lq"][index], *references, restored[index], batch["hq"][index]]
         rows.append(row([to_uint8(tile) for tile in tiles]))
-    return column(rows)
+    return rows
 
 
 def row(tiles: list[np.ndarray]) -> np.ndarray:
     """Tiles of equal height side by side, with a white gap."""
-    gap = np.full((tiles[0].shape[0], GAP_PX, 3), 255, np.uint8)
+    gap = np.full((tiles[0].shape[0], GAP_PX, 3), WHITE, np.uint8)
     return np.concatenate([part for tile in tiles for part in (tile, gap)][:-1], axis=1)
 
 
 def column(rows: list[np.ndarray]) -> np.ndarray:
-    """Rows of equal width one above the other, with a white gap."""
-    gap = np.full((GAP_PX, rows[0].shape[1], 3), 255, np.uint8)
-    return np.concatenate([part for one in rows for part in (one, gap)][:-1], axis=0)
+    """Rows one above the other, with a white gap; shorter ones are filled with white."""
+    width = max(one.shape[1] for one in rows)
+    padded = [np.pad(one, ((0, GAP_PX), (0, width - one.shape[1]), (0, 0)), constant_values=WHITE) for one in rows]
+    return np.concatenate(padded)[:-GAP_PX]

@@ -31,7 +31,9 @@ class Checkpoints(ModelCheckpoint):
     """
 
     def __init__(self, every_iterations: int = 500) -> None:
-        super().__init__(every_n_train_steps=every_iterations, save_top_k=0, save_last=True)
+        super().__init__(
+            every_n_train_steps=every_iterations, save_top_k=0, save_last=True, enable_version_counter=False
+        )
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         self.dirpath = str(Path(trainer.default_root_dir) / "checkpoints")

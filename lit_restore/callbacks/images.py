@@ -12,7 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger, WandbLogger
 
 from lit_restore.image import write_image
 from lit_restore.types import RestorationBatch
-from lit_restore.visualization import restoration_grid
+from lit_restore.visualization import column, restoration_rows
 
 
 class ImageGrids(Callback):
@@ -24,28 +24,21 @@ class ImageGrids(Callback):
 
     def __init__(self, num_photos: int = 8) -> None:
         self.num_photos = num_photos
-        self.batches: list[tuple[RestorationBatch, torch.Tensor]] = []
+        self.rows: list[np.ndarray] = []
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: RestorationBatch, *_: Any
     ) -> None:
-        seen = sum(len(restored) for _, restored in self.batches)
-        if trainer.is_global_zero and seen < self.num_photos and isinstance(outputs, torch.Tensor):
-            self.batches.append((batch, outputs))
+        wanted = self.num_photos - len(self.rows)
+        if trainer.is_global_zero and wanted > 0 and isinstance(outputs, torch.Tensor):
+            self.rows += restoration_rows(batch, outputs[:wanted])
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not self.batches or trainer.sanity_checking:
-            self.batches.clear()
+        rows, self.rows = self.rows, []
+        if not rows or trainer.sanity_checking:
             return
-        widest = max(batch["references"].shape[1] for batch, _ in self.batches)
-        grids, rows = [], self.num_photos
-        for batch, restored in self.batches:
-            if batch["references"].shape[1] == widest:
-                grids.append(restoration_grid(batch, restored, rows))
-                rows -= min(rows, len(restored))
-        self.batches.clear()
+        grid = column(rows)
         iteration = getattr(pl_module, "iteration", trainer.global_step)
-        grid = np.concatenate(grids)
         write_image(grid, Path(trainer.default_root_dir) / "images" / f"iteration_{iteration:06d}.png")
         for logger in trainer.loggers:
             if isinstance(logger, TensorBoardLogger):

@@ -28,13 +28,14 @@ class Metrics(Callback):
         lpips_backbone: Backbone | None = None,
         lpips_weights: str | None = None,
     ) -> None:
-        self.suite = MetricSuite(
-            lpips=Lpips(lpips_backbone, lpips_weights) if lpips_backbone else None,
-            recognition=load_recognizer(recognition) if recognition else None,
-        )
+        self.recognition, self.lpips_backbone, self.lpips_weights = recognition, lpips_backbone, lpips_weights
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.suite.to(pl_module.device)
+        # Loaded here and not when the configuration is read, so that a missing file is one clear error before training.
+        self.suite = MetricSuite(
+            lpips=Lpips(self.lpips_backbone, self.lpips_weights) if self.lpips_backbone else None,
+            recognition=load_recognizer(self.recognition) if self.recognition else None,
+        ).to(pl_module.device)
 
     def on_validation_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: RestorationBatch, *_: Any

@@ -17,7 +17,7 @@ from lit_restore.image import atomic_path, to_uint8, write_image
 from lit_restore.metrics.suite import METRICS, MetricSuite
 from lit_restore.models.recognition import load_recognizer
 from lit_restore.types import RestorationBatch
-from lit_restore.visualization import restoration_grid
+from lit_restore.visualization import column, restoration_rows
 
 Values = dict[str, list[float]]
 
@@ -42,7 +42,10 @@ class ReferenceStudy(Callback):
         self.num_references = num_references
         self.max_photos = max_photos
         self.num_pictures = num_pictures
-        self.suite = MetricSuite(recognition=load_recognizer(recognition) if recognition else None)
+        self.recognition = recognition
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        self.suite = MetricSuite(recognition=load_recognizer(self.recognition) if self.recognition else None)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.fast_dev_run or not trainer.is_global_zero:
@@ -56,12 +59,11 @@ class ReferenceStudy(Callback):
         with torch.inference_mode():
             for batch in self._batches(trainer, pl_module):
                 restored = self._measure(pl_module, batch, results)
-                if len(pictures) < self.num_pictures:
-                    pictures.append(restoration_grid(batch, restored, self.num_pictures))
+                pictures += restoration_rows(batch, restored[: self.num_pictures - len(pictures)])
                 sample = sample or _write_sample(batch, folder / "example")
         if not results:
             return
-        write_image(np.concatenate(pictures), folder / "restored.png")
+        write_image(column(pictures), folder / "restored.png")
         with atomic_path(folder / "references.json") as path:
             path.write_text(json.dumps({name: _summary(values) for name, values in results.items()}, indent=2) + "\n")
         self._print(results, folder, sample)

@@ -38,6 +38,7 @@ class Adaptation:
         targets: name suffixes of the layers that get LoRA.
         name: adapter name; part of the parameter names and so of checkpoint files.
         full_layers: names of layers trained in full instead (they get no LoRA).
+        seed: of the random start of ``A``.
     """
 
     def __init__(
@@ -49,12 +50,20 @@ class Adaptation:
         targets: Sequence[str],
         name: str,
         full_layers: Sequence[str] = (),
+        seed: int = 0,
     ) -> None:
         self.network = network
         # Frozen twins of the layers trained in full, since switching LoRA off does not undo their training.
         self._twins: dict[str, nn.Module] = {}
         for layer in full_layers:
             self._twins[layer] = _frozen_copy(_get(network, layer))
+        if rank > 0 and alpha <= 0:
+            raise UserError(
+                "LoRA without effect",
+                expected="alpha > 0",
+                found=f"alpha {alpha} at rank {rank}",
+                fix="Raise the rank or the ratio of alpha to rank.",
+            )
         if rank > 0:
             config = LoraConfig(
                 r=rank,
@@ -63,7 +72,9 @@ class Adaptation:
                 exclude_modules=list(full_layers) or None,
                 init_lora_weights="gaussian",
             )
-            network.add_adapter(config, adapter_name=name)
+            with torch.random.fork_rng(devices=[]):
+                torch.default_generator.manual_seed(seed)  # peft draws from the global generator
+                network.add_adapter(config, adapter_name=name)
         for layer in full_layers:
             _get(network, layer).requires_grad_(True)
         self._lora_layers = [module for module in network.modules() if isinstance(module, BaseTunerLayer)]
@@ -91,16 +102,17 @@ class Adaptation:
                 found=f"{len(state)}" + (f", among them {unknown[0]}" if unknown else ""),
                 fix="Use the configuration the weights were trained with.",
             )
+        for name in self.names:
+            if parameters[name].shape != state[name].shape:
+                raise UserError(
+                    "weights of another shape",
+                    where=name if where is None else f"{where}: {name}",
+                    expected=tuple(parameters[name].shape),
+                    found=tuple(state[name].shape),
+                    fix="Use the LoRA rank and base the weights were trained with.",
+                )
         with torch.no_grad():
             for name in self.names:
-                if parameters[name].shape != state[name].shape:
-                    raise UserError(
-                        "weights of another shape",
-                        where=f"{where}: {name}",
-                        expected=tuple(parameters[name].shape),
-                        found=tuple(state[name].shape),
-                        fix="Use the LoRA rank and base the weights were trained with.",
-                    )
                 parameters[name].copy_(state[name])
 
     @contextmanager
@@ -138,5 +150,4 @@ def _set(network: nn.Module, name: str, module: nn.Module) -> None:
 
 
 def _frozen_copy(layer: nn.Module) -> nn.Module:
-
     return copy.deepcopy(layer).requires_grad_(False)

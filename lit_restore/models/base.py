@@ -120,6 +120,9 @@ def _load_part(kind: type, folder: Path):
             found=str(error).splitlines()[0],
             fix="Download the folder again; its files may be incomplete.",
         ) from None
+    # Weights mapped from a file lie where its header puts them; in aligned memory the same values give the same bits.
+    for tensor in (*model.parameters(), *model.buffers()):
+        tensor.data = tensor.data.clone()
     return model.requires_grad_(False).eval()
 
 

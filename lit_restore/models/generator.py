@@ -104,9 +104,13 @@ class OneStepGenerator(nn.Module):
     """Restore degraded faces in one step, guided by any number of reference photos.
 
     Image sides must be multiples of ``side_multiple`` (64 for SD-Turbo).
+
+    Args:
+        config: what it computes.
+        seed: of the random start of the LoRA matrices; irrelevant where trained ones are loaded.
     """
 
-    def __init__(self, config: GeneratorConfig) -> None:
+    def __init__(self, config: GeneratorConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
         base = load_base(config.base, vae=config.vae, prompt=config.prompt)
@@ -126,6 +130,7 @@ class OneStepGenerator(nn.Module):
             targets=UNET_LORA_TARGETS,
             name="default",
             full_layers=config.full_unet_layers,
+            seed=seed,
         )
         self.vae_adaptation = Adaptation(
             self.vae,
@@ -134,6 +139,7 @@ class OneStepGenerator(nn.Module):
             targets=VAE_LORA_TARGETS,
             name="vae_skip",
             full_layers=config.full_vae_layers,
+            seed=seed,
         )
 
     @property

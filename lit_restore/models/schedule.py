@@ -44,6 +44,13 @@ class NoiseSchedule:
                 found=prediction,
                 fix="Use a noise-predicting base such as stabilityai/sd-turbo.",
             )
+        for option in ("trained_betas", "rescale_betas_zero_snr"):
+            if config.get(option):
+                raise UserError(
+                    f"a noise schedule with {option} is not supported",
+                    where="scheduler/scheduler_config.json",
+                    found=config[option],
+                )
         if kind == "scaled_linear":
             betas = torch.linspace(start**0.5, end**0.5, steps, dtype=torch.float32) ** 2
         elif kind == "linear":

@@ -32,7 +32,7 @@ class RestorationModule(LightningModule):
         optimizer: AdamW and its schedule.
         max_iterations: generator updates of the whole training, whatever Lightning counts.
         accumulate: batches per update.
-        seed: of noise levels and noise.
+        seed: of noise levels, noise and the start of the LoRA matrices.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class RestorationModule(LightningModule):
         # Two players take turns on one batch, so the loop below decides who steps when.
         self.automatic_optimization = False
         self.strict_loading = False  # frozen weights are not in the checkpoint; `on_load_checkpoint` checks the rest
-        self.generator = OneStepGenerator(generator)
+        self.generator = OneStepGenerator(generator, seed=seed)
         self.reconstruction_loss = RestorationLoss(losses)
         self.optimizer_config = optimizer
         self.max_iterations = max_iterations
