@@ -48,7 +48,7 @@ def read_rgb(path: str | Path) -> np.ndarray:
                     )
                 image.load()
                 return _to_rgb8(ImageOps.exif_transpose(image))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError("no such image file", where=path) from None
     except IsADirectoryError:
         raise UserError("a folder where an image file was expected", where=path) from None
@@ -174,6 +174,20 @@ class atomic_path:
         self.temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise _unwritable(self.path, error) from None
+
+
+def check_writable(folder: str | Path) -> None:
+    """Make a folder and try to write into it, before anything expensive is done for its sake.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise _unwritable(Path(folder), error) from None
 
 
 def _unwritable(path: Path, error: OSError) -> UserError:

@@ -1,4 +1,4 @@
-"""Options of the test suite."""
+"""Options of the test suite, and what many tests share."""
 
 from __future__ import annotations
 
@@ -15,3 +15,18 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="folder of degradation reference values instead of tests/fixtures/degradations; repeatable",
     )
+    parser.addoption(
+        "--parity-fixtures",
+        action="append",
+        type=Path,
+        metavar="DIR",
+        help="folder of InstantRestore reference values instead of tests/fixtures/instantrestore_parity; repeatable",
+    )
+
+
+@pytest.fixture(scope="session")
+def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base of SD-Turbo's shape with few, random weights; not to be changed."""
+    from lit_restore.models.random_base import write_random_base
+
+    return write_random_base(tmp_path_factory.mktemp("tiny") / "base")

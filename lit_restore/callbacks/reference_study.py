@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import shlex
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,31 +53,41 @@ class ReferenceStudy(Callback):
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.fast_dev_run or not trainer.is_global_zero:
             return
+        if trainer.progress_bar_callback is not None:
+            trainer.progress_bar_callback.teardown(trainer, pl_module, "fit")  # a live bar would draw over the table
         folder = Path(trainer.default_root_dir)
         pl_module.eval()
         self.suite.to(pl_module.device)
         results: dict[str, Values] = {}
+        shutil.rmtree(folder / "example", ignore_errors=True)
         pictures: list[np.ndarray] = []
-        sample: Path | None = None
         with torch.inference_mode():
             for batch in self._batches(trainer, pl_module):
                 restored = self._measure(pl_module, batch, results)
                 pictures += restoration_rows(batch, restored[: self.num_pictures - len(pictures)])
-                sample = sample or _write_sample(batch, folder / "example")
+                if not (folder / "example").exists():
+                    _write_sample(batch, folder / "example")
         if not results:
             return
         write_image(column(pictures), folder / "restored.png")
         with atomic_path(folder / "references.json") as path:
-            path.write_text(json.dumps({name: _summary(values) for name, values in results.items()}, indent=2) + "\n")
-        self._print(results, folder, sample)
+            path.write_text(json.dumps(_summary(results, pl_module.iteration), indent=2) + "\n")
+        show_study(folder)
 
-    def _batches(self, trainer: Trainer, pl_module: LightningModule):
-        seen = 0
+    def _batches(self, trainer: Trainer, pl_module: LightningModule) -> Iterator[RestorationBatch]:
+        """The first ``max_photos`` test photos whose truth is known."""
+        wanted = self.max_photos
         for batch in trainer.datamodule.test_dataloader():
-            if seen >= self.max_photos:
+            known = batch["has_hq"].nonzero().flatten()[:wanted].tolist()
+            wanted -= len(known)
+            if known:
+                photos = {
+                    name: values[known] if isinstance(values, torch.Tensor) else [values[index] for index in known]
+                    for name, values in batch.items()
+                }
+                yield pl_module.transfer_batch_to_device(photos, pl_module.device, 0)
+            if wanted == 0:
                 return
-            seen += len(batch["key"])
-            yield pl_module.transfer_batch_to_device(batch, pl_module.device, 0)
 
     def _measure(self, pl_module: LightningModule, batch: RestorationBatch, results: dict[str, Values]) -> torch.Tensor:
         """Add this batch's values to ``results``; returns the restoration with the most references."""
@@ -86,39 +99,45 @@ class ReferenceStudy(Callback):
                 results.setdefault(name, {}).setdefault(metric, []).extend(values.tolist())
         return outputs[f"{max(self.num_references)} references"]
 
-    def _print(self, results: dict[str, Values], folder: Path, sample: Path | None) -> None:
-        count = len(next(iter(next(iter(results.values())).values())))
-        table = Table(title=f"People never seen in training, {count} photos (± = 95 % interval of the mean)")
-        table.add_column("")
-        metrics = list(next(iter(results.values())))
-        for metric in metrics:
-            table.add_column(METRICS[metric].title, justify="right")
-        for name, values in results.items():
-            cells = [
-                f"{METRICS[metric].format.format(mean)} ± {METRICS[metric].format.format(half)}"
-                for metric, (mean, half) in ((metric, _interval(values[metric])) for metric in metrics)
-            ]
-            table.add_row(name, *cells)
-        console = Console()
-        console.print(table)
-        console.print(f"Pictures (degraded | references | restored | truth): {folder / 'restored.png'}")
-        if sample is not None:
-            console.print("Restore a face with what was trained:")
-            console.print(
-                f"  lit_restore restore --input {sample / 'degraded.png'} --references {sample / 'references'} "
-                f"--checkpoint {folder} --output {sample / 'restored.png'}",
-                soft_wrap=True,
-            )
+
+def studied_iteration(folder: Path) -> int | None:
+    """At which iteration the table in a run folder was made; None = there is none."""
+    try:
+        return json.loads((folder / "references.json").read_text())["iteration"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
-def _write_sample(batch: RestorationBatch, folder: Path) -> Path:
+def show_study(folder: Path) -> None:
+    """Print the table that a finished run left in its folder, and the command to go on with."""
+    study = json.loads((folder / "references.json").read_text())
+    table = Table(title=f"People never seen in training, {study['num_photos']} photos (± = 95 % interval of the mean)")
+    table.add_column("")
+    rows: dict[str, dict[str, dict[str, float]]] = study["results"]
+    metrics = list(next(iter(rows.values())))
+    for metric in metrics:
+        table.add_column(METRICS[metric].title, justify="right")
+    for name, row in rows.items():
+        formats = {metric: METRICS[metric].format for metric in metrics}
+        table.add_row(
+            name, *(f"{f.format(row[m]['mean'])} ± {f.format(row[m]['interval'])}" for m, f in formats.items())
+        )
+    console = Console(soft_wrap=True, highlight=False, markup=False)
+    console.print(table)
+    console.print(f"Pictures (degraded | references | restored | truth): {folder / 'restored.png'}")
+    example = folder / "example"
+    paths = {"input": example / "degraded.png", "references": example / "references"}
+    paths |= {"checkpoint": folder, "output": example / "restored.png"}
+    options = " ".join(f"--{option} {shlex.quote(str(path))}" for option, path in paths.items())
+    console.print(f"Restore a face with what was trained:\n  lit_restore restore {options}")
+
+
+def _write_sample(batch: RestorationBatch, folder: Path) -> None:
     """The first test photo as files, so that the printed command has something to work on."""
-    shutil.rmtree(folder, ignore_errors=True)
     write_image(to_uint8(batch["lq"][0]), folder / "degraded.png")
     write_image(to_uint8(batch["hq"][0]), folder / "truth.png")
     for index, reference in enumerate(batch["references"][0][batch["reference_mask"][0]]):
         write_image(to_uint8(reference), folder / "references" / f"{index + 1}.png")
-    return folder
 
 
 def _interval(values: list[float]) -> tuple[float, float]:
@@ -128,7 +147,12 @@ def _interval(values: list[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(1.96 * np.std(values, ddof=1) / math.sqrt(len(values)))
 
 
-def _summary(values: Values) -> dict[str, dict[str, float]]:
-    return {
-        metric: dict(zip(("mean", "interval"), _interval(numbers), strict=True)) for metric, numbers in values.items()
+def _summary(results: dict[str, Values], iteration: int) -> dict[str, Any]:
+    rows = {
+        name: {
+            metric: dict(zip(("mean", "interval"), _interval(numbers), strict=True)) for metric, numbers in row.items()
+        }
+        for name, row in results.items()
     }
+    num_photos = len(next(iter(next(iter(results.values())).values())))
+    return {"iteration": iteration, "num_photos": num_photos, "results": rows}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import signal
 import warnings
 from pathlib import Path
 from typing import Any
@@ -236,7 +237,11 @@ class RestorationDataModule(LightningDataModule):
 
 
 def _one_thread(_: int) -> None:
-    """Workers are the parallelism; threads inside them would fight for the same cores."""
+    """Workers are the parallelism; threads inside them would fight for the same cores.
+
+    Ctrl-C reaches every process of a terminal; the main one decides what it means.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     single_threaded_cv2()
     torch.set_num_threads(1)
 

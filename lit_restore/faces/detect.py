@@ -153,7 +153,7 @@ def _choose(faces: list[Face], choose: Literal["only", "largest"] | int, where: 
             "several faces",
             where=where,
             found=f"{len(faces)} ({listed})",
-            fix="Say which: its number or 'largest', or crop the photo to one face.",
+            fix="Say which (--face): its number or 'largest', or crop the photo to one face.",
         )
     raise UserError(
         "no such face",

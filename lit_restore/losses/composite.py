@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from lit_restore.errors import UserError
 from lit_restore.losses.ms_ssim import ms_ssim_loss
 from lit_restore.losses.perceptual import Backbone, Lpips
 from lit_restore.losses.pixel import l1, l2
@@ -30,6 +31,9 @@ class RestorationLoss(nn.Module):
 
     def __init__(self, config: LossConfig) -> None:
         super().__init__()
+        weights = (config.l1, config.l2, config.ms_ssim, config.lpips)
+        if min(weights) < 0 or max(weights) == 0:
+            raise UserError("no usable loss", expected="weights of at least 0, one of them above", found=weights)
         self.terms = {"l1": l1, "l2": l2, "ms_ssim": ms_ssim_loss}
         self.weights = {name: getattr(config, name) for name in self.terms if getattr(config, name) > 0}
         self.lpips_weight = config.lpips

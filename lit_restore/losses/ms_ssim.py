@@ -3,9 +3,9 @@
     MS-SSIM = l_M * prod_{j=1..M} cs_j^{w_j},   loss = 1 - MS-SSIM
 
 with an 11-tap Gaussian window (sigma 1.5), valid convolution, halving by 2x2 averages between scales, K = (0.01, 0.03)
-and per-channel values clipped at zero before the powers, whose gradient would otherwise be NaN for anti-correlated
-patches. Images whose shorter side does not exceed 160 px have too few pixels for five scales; they use the first
-scales that fit, with the weights renormalised.
+and per-channel values clipped before the powers, which are not defined for the negative values of anti-correlated
+images. Images below 176 px have too few pixels for five scales; they use the first scales that fit, with the weights
+renormalised.
 """
 
 from __future__ import annotations
@@ -13,13 +13,19 @@ from __future__ import annotations
 import torch
 import torch.nn.functional as F
 
+from lit_restore.errors import UserError
+
 WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 WINDOW_SIZE, WINDOW_SIGMA = 11, 1.5
 K1, K2 = 0.01, 0.03
 
 
 def ms_ssim(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
-    """MS-SSIM of images (B, C, H, W) in [0, 1], one value per image: (B,), 1 = equal."""
+    """MS-SSIM of images (B, C, H, W) in [0, 1], one value per image: (B,), 1 = equal.
+
+    Raises:
+        UserError: a side is smaller than the window.
+    """
     # In bf16 a variance computed as E[x^2] - E[x]^2 turns negative, so autocast is kept out.
     with torch.autocast(first.device.type, enabled=False):
         return _ms_ssim(first.float(), second.float())
@@ -35,16 +41,17 @@ def _ms_ssim(first: torch.Tensor, second: torch.Tensor) -> torch.Tensor:
         luminance, contrast = _ssim_terms(first, second)
         is_last = scale == len(weights) - 1
         terms.append((luminance * contrast if is_last else contrast).flatten(2).mean(2))  # (B, C)
-    stacked = torch.stack(terms).clamp_min(0)  # (scales, B, C)
-    # A gradient through 0 ** w is infinite; a floor far below anything visible keeps it finite.
-    return stacked.clamp_min(1e-6).pow(weights[:, None, None]).prod(0).mean(1)
+    # Clipped at 1e-6 rather than 0: the gradient of 0 ** w is infinite, and a product with a zero factor would hide the
+    # other scales from the optimiser.
+    stacked = torch.stack(terms).clamp_min(1e-6)  # (scales, B, C)
+    return stacked.pow(weights[:, None, None]).prod(0).mean(1)
 
 
 def num_scales(side_px: int) -> int:
-    """Scales whose smallest map is still larger than the window: 5 above 160 px, 4 above 80, 3 above 40, ..."""
-    scales = 1
-    while scales < len(WEIGHTS) and side_px > (WINDOW_SIZE - 1) * 2**scales:
-        scales += 1
+    """Scales at which the image still holds the window: 5 from 176 px on, 4 from 88, 3 from 44, 2 from 22, 1 below."""
+    scales = sum(side_px // 2**scale >= WINDOW_SIZE for scale in range(len(WEIGHTS)))
+    if scales == 0:
+        raise UserError("image too small for SSIM", expected=f"at least {WINDOW_SIZE} px", found=f"{side_px} px")
     return scales
 
 

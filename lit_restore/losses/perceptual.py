@@ -8,11 +8,15 @@ file, from torch's download cache, or downloaded.
 
 from __future__ import annotations
 
+import pickle
+import warnings
 from pathlib import Path
 from typing import Literal
 from urllib.error import URLError
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import nn
 
 from lit_restore.errors import UserError
@@ -40,8 +44,10 @@ class Lpips(nn.Module):
         super().__init__()
         import lpips
 
-        # pnet_rand builds the backbone without asking the network for weights; they are filled in below.
-        self.network = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)  # the package calls torchvision in an outdated way
+            # pnet_rand builds the backbone without asking the network for weights; they are filled in below.
+            self.network = lpips.LPIPS(net=backbone, pnet_rand=True, verbose=False)
         _fill(self.network.net, _backbone_weights(backbone, weights), weights or _FILES[backbone])
         self.requires_grad_(False).eval()
 
@@ -73,20 +79,18 @@ def _backbone_weights(backbone: str, weights: str | None) -> dict[str, torch.Ten
     path = Path(weights) if weights is not None else cached
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
             return load_file(path)
         if path.is_file():
             return torch.load(path, map_location="cpu", weights_only=True)
         return torch.hub.load_state_dict_from_url(
             f"https://download.pytorch.org/models/{name}", map_location="cpu", check_hash=True, weights_only=True
         )
-    except (URLError, OSError, RuntimeError) as error:
+    except (URLError, OSError, RuntimeError, EOFError, pickle.UnpicklingError, SafetensorError) as error:
         raise UserError(
             "LPIPS needs the weights of its backbone",
             where=path,
             expected=name,
-            found="no such file and no network" if isinstance(error, URLError) else str(error).splitlines()[0],
+            found="no such file and no network" if isinstance(error, URLError) else "a file that cannot be read",
             fix=f"Put {name} of torchvision there, or set the LPIPS weight to 0.",
         ) from None
 
@@ -98,4 +102,5 @@ def _fill(slices: nn.Module, state: dict[str, torch.Tensor], where: str) -> None
         filled = {key: state["features." + key.split(".", 1)[1]].float() for key in own}
         slices.load_state_dict(filled)
     except (KeyError, RuntimeError) as error:
-        raise UserError("not the weights of this LPIPS backbone", where=where, found=str(error)) from None
+        found = " ".join(str(error).split())[:200]
+        raise UserError("not the weights of this LPIPS backbone", where=where, found=found) from None

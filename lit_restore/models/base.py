@@ -14,7 +14,9 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from safetensors import SafetensorError
 from safetensors.torch import load_file
+from torch import nn
 
 from lit_restore.errors import UserError
 from lit_restore.models.schedule import NoiseSchedule
@@ -52,21 +54,24 @@ def resolve(source: str) -> Path:
     if folder.is_dir():
         return folder
     if folder.is_absolute() or source.startswith(".") or source.count("/") != 1:
-        raise UserError(
-            "no such base folder",
-            where=source,
-            expected="a folder with unet/, vae/ and scheduler/, a hub id like stabilityai/sd-turbo, or bundled:NAME",
-        )
+        raise _no_such_base(source)
     return _download(source)
+
+
+def _no_such_base(source: str) -> UserError:
+    expected = "a folder with unet/, vae/ and scheduler/, a hub id like stabilityai/sd-turbo, or bundled:NAME"
+    return UserError("no such base folder", where=source, expected=expected)
 
 
 def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     patterns = ["*/config.json", "*/*.json", "*/*.txt", "*/diffusion_pytorch_model.safetensors", "*/model.safetensors"]
     try:
         return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
+    except HFValidationError:
+        raise _no_such_base(hub_id) from None
     except LocalEntryNotFoundError:
         pass  # not downloaded before
     try:
@@ -101,7 +106,8 @@ def load_base(source: str, *, vae: str | None = None, prompt: str = PROMPT) -> D
     return DiffusionBase(unet, autoencoder, embedding, schedule, fingerprint(unet, autoencoder))
 
 
-def _load_part(kind: type, folder: Path):
+def _load_part(kind: type, folder: Path) -> nn.Module:
+    """One network, float32, frozen. Every tensor must be in the file: the libraries would fill gaps with noise."""
     config = folder / "config.json"
     if not config.is_file():
         raise UserError(
@@ -111,31 +117,45 @@ def _load_part(kind: type, folder: Path):
             found="no config.json",
         )
     try:
-        # bf16 or fp16 files are widened: trained weights and x0 arithmetic stay in float32.
-        model = kind.from_pretrained(folder, torch_dtype=torch.float32, local_files_only=True, use_safetensors=True)
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UserError(
-            "the base's weights cannot be read",
-            where=folder,
-            found=str(error).splitlines()[0],
-            fix="Download the folder again; its files may be incomplete.",
-        ) from None
+        model, report = kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise _unreadable(folder, error) from None
+    if report["missing_keys"]:
+        raise _unreadable(folder, f"no tensor {min(report['missing_keys'])}")
+    model = model.float()  # bf16 or fp16 files are widened: trained weights and x0 arithmetic stay in float32
     # Weights mapped from a file lie where its header puts them; in aligned memory the same values give the same bits.
     for tensor in (*model.parameters(), *model.buffers()):
         tensor.data = tensor.data.clone()
     return model.requires_grad_(False).eval()
 
 
+def _unreadable(path: Path, error: object) -> UserError:
+    return UserError(
+        "the base cannot be read",
+        where=path,
+        found=" ".join(str(error).split())[:200].rstrip("."),
+        fix="Download it again; its files may be incomplete.",
+    )
+
+
 def _prompt_embedding(folder: Path, prompt: str) -> torch.Tensor:
     stored = folder / "prompt" / "embedding.safetensors"
     if stored.is_file():
-        return load_file(stored)["embedding"].float()
+        try:
+            return load_file(stored)["embedding"].float()
+        except (OSError, KeyError, SafetensorError) as error:
+            raise _unreadable(stored, error) from None
     if not (folder / "text_encoder").is_dir():
         raise UserError("incomplete base", where=folder, expected="text_encoder/ and tokenizer/, or prompt/")
     from transformers import CLIPTextModel, CLIPTokenizer
 
-    tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
-    encoder = CLIPTextModel.from_pretrained(folder / "text_encoder", local_files_only=True).float().eval()
+    try:
+        tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
+    except Exception as error:  # the tokenizers library raises nothing more specific
+        raise _unreadable(folder / "tokenizer", error) from None
+    encoder = _load_part(CLIPTextModel, folder / "text_encoder")
     tokens = tokenizer(
         prompt, max_length=tokenizer.model_max_length, padding="max_length", truncation=True, return_tensors="pt"
     )

@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from lit_restore.errors import UserError
 from lit_restore.models.adaptation import UNET_LORA_TARGETS, VAE_LORA_TARGETS, Adaptation
 from lit_restore.models.base import PROMPT, load_base
 from lit_restore.models.reference_attention import (
@@ -117,6 +118,7 @@ class OneStepGenerator(nn.Module):
         self.base_fingerprint = base.fingerprint
         self.schedule = base.schedule
         self.unet, self.vae = base.unet, base.vae
+        self._check_config()
         self.register_buffer("prompt_embedding", base.prompt_embedding, persistent=False)
         if config.freeu is not None:
             self.unet.enable_freeu(**vars(config.freeu))
@@ -141,6 +143,27 @@ class OneStepGenerator(nn.Module):
             full_layers=config.full_vae_layers,
             seed=seed,
         )
+
+    def _check_config(self) -> None:
+        """Refuse what this base cannot do."""
+        config, last = self.config, len(self.schedule) - 1
+        timesteps = {
+            "train_timesteps": config.train_timesteps,
+            "inference_timestep": [config.inference_timestep],
+            "reference_timestep": [config.reference_timestep],
+        }
+        for name, values in timesteps.items():
+            if not values or min(values) < 0 or max(values) > last:
+                raise UserError("no such noise level", where=name, expected=f"0 to {last}", found=values)
+        self._check_sides(config.size_px, config.size_px, where="size_px")
+
+    def _check_sides(self, height: int, width: int, where: str | None = None) -> None:
+        multiple = self.side_multiple
+        if height % multiple or width % multiple:
+            expected = f"sides that are multiples of {multiple}"
+            raise UserError(
+                "the base cannot work at this size", where=where, expected=expected, found=f"{height}x{width}"
+            )
 
     @property
     def adaptations(self) -> dict[str, Adaptation]:
@@ -189,6 +212,7 @@ class OneStepGenerator(nn.Module):
 
     def encode(self, images: torch.Tensor, draw: Draw, name: str, sample: bool) -> torch.Tensor:
         """(B, 3, H, W) in [-1, 1] -> scaled latents (B, C, H/f, W/f)."""
+        self._check_sides(*images.shape[-2:])
         posterior = self.vae.encode(images).latent_dist
         latent = posterior.mean
         if sample:

@@ -75,6 +75,7 @@ class PretrainingModule(LightningModule, ABC):
             nn.utils.clip_grad_norm_((p for p in self.parameters() if p.requires_grad), self.optimizer_config.clip_norm)
         optimizer.step()
         self.iteration += 1
+        self.trainer.should_stop = self.trainer.should_stop or self.iteration >= self.max_iterations
         self._update_average()
         self.log_dict({f"train/{name}": v for name, v in terms.items()}, prog_bar=True)
 

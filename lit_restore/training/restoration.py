@@ -57,11 +57,6 @@ class RestorationModule(LightningModule):
         self.iteration = 0
         self._micro_batch = 0
 
-    @property
-    def between_updates(self) -> bool:
-        """Whether no gradient is waiting to be accumulated: only then can a checkpoint be continued exactly."""
-        return self._micro_batch == 0
-
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return build_optimizer(self.trained_parameters(), self.optimizer_config)
 
@@ -105,13 +100,26 @@ class RestorationModule(LightningModule):
         optimizer = self.optimizers()
         rate = learning_rate(self.optimizer_config, self.iteration, self.max_iterations)
         set_learning_rate(optimizer.optimizer, rate)
-        if self.optimizer_config.clip_norm > 0:
-            norm = nn.utils.clip_grad_norm_(self.trained_parameters(), self.optimizer_config.clip_norm)
-            self.log("train/gradient_norm", norm)
         optimizer.step()
         optimizer.zero_grad()
         self._micro_batch = 0
         self.iteration += 1
+        self.trainer.should_stop = self.trainer.should_stop or self.iteration >= self.max_iterations
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Clip the gradient; here, because under fp16 it is still scaled before."""
+        parameters = self.trained_parameters()
+        norm = nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+        skips_by_itself = getattr(self.trainer.precision_plugin, "scaler", None) is not None
+        if not torch.isfinite(norm) and not skips_by_itself:
+            raise UserError(
+                "the gradient is not finite",
+                where=f"iteration {self.iteration}",
+                fix="Weights before this step are intact in the last checkpoint; lower the learning rate.",
+            )
+        if self.optimizer_config.clip_norm > 0:
+            nn.utils.clip_grads_with_norm_(parameters, self.optimizer_config.clip_norm, norm)
+        self.log("train/gradient_norm", norm)
 
     def restore(
         self, batch: RestorationBatch, num_references: int | None = None, draw: Draw | None = None

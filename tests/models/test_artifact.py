@@ -1,0 +1,183 @@
+from __future__ import annotations
+
+import json
+import shutil
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+import torch
+from helpers import NOISE, disturb, pictures, tiny_generator
+from safetensors.torch import load_file, save_file
+
+from lit_restore.errors import UserError
+from lit_restore.models.artifact import generator_config, load_generator, save_generator
+from lit_restore.models.generator import FreeU, GeneratorConfig, OneStepGenerator
+from lit_restore.models.random_base import write_random_base
+
+OPTIONS = {
+    "full_unet_layers": ["conv_in"],
+    "freeu": FreeU(b1=1.2),
+    "keep_own_keys": True,
+    "train_timesteps": [249, 499],
+}
+
+
+@pytest.fixture(scope="module")
+def generator(tiny_base: Path) -> OneStepGenerator:
+    return tiny_generator(tiny_base, **OPTIONS)
+
+
+@pytest.fixture
+def saved(generator: OneStepGenerator, tmp_path: Path) -> Path:
+    save_generator(generator, tmp_path / "run" / "model", iteration=12)
+    return tmp_path / "run" / "model"
+
+
+@pytest.fixture
+def checkpoint(generator: OneStepGenerator, tmp_path: Path) -> Path:
+    """What Lightning writes, as far as `load_generator` reads it."""
+    adaptations = generator.adaptations.items()
+    state = {f"{part}.{name}": value for part, owner in adaptations for name, value in owner.state_dict().items()}
+    extra = {"iteration": 12, "generator": asdict(generator.config), "base_fingerprint": generator.base_fingerprint}
+    torch.save({"state_dict": state, "lit_restore": extra}, tmp_path / "last.ckpt")
+    return tmp_path / "last.ckpt"
+
+
+@torch.no_grad()
+def restore(generator: OneStepGenerator) -> torch.Tensor:
+    return generator(pictures(0, 1, 3, 64, 64), pictures(1, 1, 2, 3, 64, 64), draw=NOISE)
+
+
+def test_what_is_loaded_computes_the_same_bits(generator: OneStepGenerator, saved: Path, checkpoint: Path) -> None:
+    expected = restore(generator)
+    for source in (saved, saved.parent, checkpoint, str(saved)):  # model folder, run folder, checkpoint, str
+        loaded = load_generator(source)
+        assert torch.equal(restore(loaded), expected)
+        assert loaded.config == generator.config
+        assert not loaded.training
+        assert not any(p.requires_grad for p in loaded.parameters())
+
+
+def test_the_folder_holds_what_was_trained_and_nothing_else(generator: OneStepGenerator, saved: Path) -> None:
+    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "unet.safetensors", "vae.safetensors"]
+    for part, adaptation in generator.adaptations.items():
+        assert set(load_file(saved / f"{part}.safetensors")) == set(adaptation.names)
+    config = json.loads((saved / "config.json").read_text())
+    assert (config["format"], config["iteration"], config["generator"]["freeu"]["b1"]) == (1, 12, 1.2)
+
+
+def test_saving_again_replaces_the_old_model(generator: OneStepGenerator, tiny_base: Path, saved: Path) -> None:
+    other = tiny_generator(tiny_base, **OPTIONS)
+    disturb(other.unet_adaptation, seed=5)
+    save_generator(other, saved, iteration=13)
+    assert torch.equal(restore(load_generator(saved)), restore(other))
+
+
+def test_the_base_may_have_moved(generator: OneStepGenerator, saved: Path, tiny_base: Path, tmp_path: Path) -> None:
+    moved = shutil.copytree(tiny_base, tmp_path / "moved")
+    assert torch.equal(restore(load_generator(saved, base=str(moved))), restore(generator))
+    config = json.loads((saved / "config.json").read_text())
+    config["generator"]["base"] = str(tmp_path / "gone")
+    (saved / "config.json").write_text(json.dumps(config))
+    with pytest.raises(UserError, match="no such base folder"):
+        load_generator(saved)
+
+
+def test_another_base_is_refused(saved: Path, checkpoint: Path, tmp_path: Path) -> None:
+    other = write_random_base(tmp_path / "other", seed=1)
+    for source in (saved, checkpoint):
+        with pytest.raises(UserError, match=r"another base.*fingerprint.*Pass the folder of the base"):
+            load_generator(source, base=str(other))
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("file", ["config.json", "unet.safetensors", "vae.safetensors"])
+def test_a_file_cut_in_half_or_missing_is_one_clear_error(saved: Path, file: str) -> None:
+    cut(saved / file)
+    with pytest.raises(UserError, match="damaged checkpoint"):
+        load_generator(saved)
+    (saved / file).unlink()
+    with pytest.raises(UserError, match=f"not a model folder.*no {file}"):
+        load_generator(saved)
+
+
+@pytest.mark.parametrize("share", [0.0, 0.5, 0.99])
+def test_a_checkpoint_cut_in_half_is_one_clear_error(checkpoint: Path, share: float) -> None:
+    checkpoint.write_bytes(checkpoint.read_bytes()[: int(checkpoint.stat().st_size * share)])
+    with pytest.raises(UserError, match=r"damaged checkpoint.*last.ckpt.*bytes") as error:
+        load_generator(checkpoint)
+    assert "\n" not in str(error.value)
+
+
+def write_foreign(path: Path, kind: str) -> Path:
+    if kind == "picture":
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    elif kind == "safetensors":
+        save_file({"x": torch.zeros(3)}, path)
+    else:
+        content = {"official": {"state_dict": {}, "cfg": {}}, "tensor": torch.zeros(3), "list": [1, 2]}
+        torch.save(content[kind], path)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["picture", "safetensors", "official", "tensor", "list"])
+def test_a_file_that_is_no_checkpoint_of_ours_is_one_clear_error(tmp_path: Path, kind: str) -> None:
+    path = write_foreign(tmp_path / "foreign", kind)
+    with pytest.raises(UserError, match=r"checkpoint.*foreign") as error:
+        load_generator(path)
+    assert "\n" not in str(error.value)
+
+
+def test_code_in_a_checkpoint_is_not_run(tmp_path: Path) -> None:
+    class Trap:
+        def __reduce__(self) -> tuple:
+            return (tmp_path.joinpath("sprung").touch, ())
+
+    torch.save({"state_dict": {}, "lit_restore": Trap()}, tmp_path / "trap.ckpt")
+    with pytest.raises(UserError, match="checkpoint"):
+        load_generator(tmp_path / "trap.ckpt")
+    assert not (tmp_path / "sprung").exists()
+
+
+@pytest.mark.parametrize("content", ["[]", "{}", '{"format": 1}', '{"widths": [16, 32]}', '"text"'])
+def test_a_folder_with_another_config_is_not_a_model_folder(saved: Path, content: str) -> None:
+    (saved / "config.json").write_text(content)
+    with pytest.raises(UserError, match="not a model folder"):
+        load_generator(saved)
+
+
+def test_a_base_is_not_a_trained_model(tiny_base: Path) -> None:
+    for folder in (tiny_base, tiny_base / "unet"):
+        with pytest.raises(UserError, match="not a model folder"):
+            load_generator(folder)
+
+
+def test_another_format_is_refused(saved: Path) -> None:
+    config = json.loads((saved / "config.json").read_text())
+    (saved / "config.json").write_text(json.dumps(config | {"format": 2}))
+    with pytest.raises(UserError, match=r"another version.*expected 1; found 2"):
+        load_generator(saved)
+
+
+def test_nothing_there_says_how_to_train_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no such checkpoint.*lit_restore fit"):
+        load_generator(tmp_path / "none")
+
+
+def test_unknown_options_are_refused_not_dropped() -> None:
+    known = asdict(GeneratorConfig(freeu=FreeU()))
+    assert generator_config(known, where="here") == GeneratorConfig(freeu=FreeU())
+    with pytest.raises(UserError, match=r"'use_adian'.*here.*'use_adain'"):
+        generator_config(known | {"use_adian": True}, where="here")
+    with pytest.raises(UserError, match="'b3'"):
+        generator_config(known | {"freeu": {"b3": 1.0}}, where="here")
+
+
+def test_an_unwritable_place_is_one_clear_error(generator: OneStepGenerator, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        save_generator(generator, tmp_path / "file" / "model", iteration=1)

@@ -1,0 +1,50 @@
+"""Sizes of the full base, counted without allocating it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers.models.modeling_utils import ModelMixin
+
+from lit_restore.models import random_base
+from lit_restore.models.adaptation import UNET_LORA_TARGETS, VAE_LORA_TARGETS, Adaptation
+from lit_restore.models.random_base import write_random_base
+from lit_restore.models.reference_attention import SharingOptions, share_decoder_attention
+
+
+@pytest.fixture
+def networks(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, ModelMixin]:
+    built: dict[str, ModelMixin] = {}
+    monkeypatch.setattr(ModelMixin, "save_pretrained", lambda self, folder: built.update({folder.name: self}))
+    monkeypatch.setattr(random_base, "write_constant_parts", lambda *_: None)
+    with torch.device("meta"):
+        write_random_base(tmp_path, "sd-turbo")
+    return built
+
+
+def count(network: torch.nn.Module, names: tuple[str, ...] | None = None) -> int:
+    return sum(p.numel() for name, p in network.named_parameters() if names is None or name in names)
+
+
+def test_sd_turbo_has_its_published_size_and_layers(networks: dict[str, ModelMixin]) -> None:
+    unet, vae = networks["unet"], networks["vae"]
+    assert isinstance(unet, UNet2DConditionModel)
+    assert isinstance(vae, AutoencoderKL)
+    assert (count(unet), count(vae)) == (865_910_724, 83_653_863)
+    shared = share_decoder_attention(unet, SharingOptions())
+    layers = [unet.get_submodule(name) for name in shared]
+    assert [layer.heads for layer in layers] == [20] * 3 + [10] * 3 + [5] * 3
+    assert [layer.to_k.out_features for layer in layers] == [1280] * 3 + [640] * 3 + [320] * 3
+
+
+def test_official_lora_has_its_published_size(networks: dict[str, ModelMixin]) -> None:
+    unet, vae = networks["unet"].requires_grad_(False), networks["vae"].requires_grad_(False)
+    adaptation = Adaptation(unet, rank=32, alpha=16, targets=UNET_LORA_TARGETS, name="default", full_layers=["conv_in"])
+    lora = tuple(name for name in adaptation.names if "lora" in name)
+    assert (len(lora), count(unet, lora)) == (514, 32_434_304)
+    assert count(unet, adaptation.names) - count(unet, lora) == 11_840  # conv_in
+    adaptation = Adaptation(vae, rank=32, alpha=16, targets=VAE_LORA_TARGETS, name="vae_skip")
+    assert (len(adaptation.names), count(vae, adaptation.names)) == (140, 7_055_680)

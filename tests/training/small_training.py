@@ -1,0 +1,99 @@
+"""A training of a few 64 px iterations; run as a script it is a training that gets killed.
+
+python small_training.py BASE CACHE RUN_FOLDER ACCUMULATE BATCH
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import torch
+from pytorch_lightning import Callback, LightningModule, Trainer
+
+from lit_restore.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
+from lit_restore.data.datamodule import RestorationDataModule
+from lit_restore.data.synthetic_folder import SyntheticPeople
+from lit_restore.losses.composite import LossConfig
+from lit_restore.models.generator import GeneratorConfig
+from lit_restore.training.optim import OptimizerConfig
+from lit_restore.training.restoration import RestorationModule
+
+PEOPLE = SyntheticPeople(identities=6, images_per_identity=3, seed=1)
+
+
+def learner(base: Path, *, max_iterations: int = 4, **changes: Any) -> RestorationModule:
+    generator = {"size_px": 64, "lora_rank_unet": 4, "lora_rank_vae": 4, "train_timesteps": [249, 499]}
+    generator |= changes.pop("generator", {})
+    options: dict[str, Any] = {
+        "losses": LossConfig(l1=1.0, ms_ssim=0.5, lpips=0.0),
+        "optimizer": OptimizerConfig(learning_rate=2e-3, schedule="cosine", warmup_iterations=2),
+        "seed": 3,
+    }
+    return RestorationModule(
+        GeneratorConfig(base=str(base), **generator), max_iterations=max_iterations, **(options | changes)
+    )
+
+
+def people(cache: Path, **changes: Any) -> RestorationDataModule:
+    options = {"size_px": 64, "batch_size": 2, "eval_batch_size": 2, "max_references": 2, "num_workers": 0}
+    options |= {"scale_degradation": True, "zero_reference_probability": 0.3}
+    return RestorationDataModule(synthetic=PEOPLE, cache_dir=str(cache), **(options | changes))
+
+
+class Losses(Callback):
+    """Every batch's loss, as it was computed."""
+
+    def __init__(self) -> None:
+        self.values: list[float] = []
+
+    def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
+        self.values.append(float(trainer.callback_metrics["train/loss"]))
+
+
+class Kill(Callback):
+    """Pull the plug before a batch."""
+
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if batch_idx == self.batch:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def trainer(folder: Path, *callbacks: Callback, every: int = 100, **options: Any) -> Trainer:
+    values: dict[str, Any] = {"max_epochs": 1, "limit_val_batches": 0, "num_sanity_val_steps": 0}
+    return Trainer(
+        accelerator="cpu",
+        default_root_dir=folder,
+        callbacks=[Checkpoints(every), *callbacks],
+        plugins=[AtomicCheckpointIO(), *options.pop("plugins", [])],
+        logger=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        **(values | options),
+    )
+
+
+def fit(
+    folder: Path, module: RestorationModule, data: RestorationDataModule, *callbacks: Callback, **options: Any
+) -> list[float]:
+    """Train; the loss of every batch."""
+    losses, resumed = Losses(), options.pop("ckpt_path", None)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        trainer(folder, losses, *callbacks, **options).fit(
+            module, data, ckpt_path=resumed and str(resumed), weights_only=True if resumed else None
+        )
+    return losses.values
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    base, cache, folder, accumulate, batch = sys.argv[1:]
+    fit(Path(folder), learner(Path(base), accumulate=int(accumulate)), people(Path(cache)), Kill(int(batch)), every=2)
