@@ -19,6 +19,7 @@ NOISE = (
     r"You're resuming from a checkpoint that ended before the epoch ended",  # our sampler starts where it should
     r".*directory .* exists and is not empty",
     r".*Consider setting `persistent_workers=True`",
+    r"You passed in a `val_dataloader` but have no `validation_step`",  # recipes of the bundled networks
     r"Please use the new API settings to control TF32",
 )
 # Their information lines (devices, seeds, tips) go; their errors stay.

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Before torch is loaded, also in child processes: the tests' networks are so small that threads only wait for each
+# other (minutes become an hour on a busy machine), and the last bits of a sum depend on their number.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

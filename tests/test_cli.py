@@ -234,6 +234,10 @@ WRONG_FILES = {
     MODEL + "data: {batch_size: [2]}\n": "wrong value for 'data.batch_size': wrong.yaml, line 2; expected a whole "
     "number; found [2]",
     MODEL + "data: 3\n": "wrong value for 'data': wrong.yaml, line 2; expected keys and values; found 3",
+    MODEL + "data:\n": "wrong value for 'data': wrong.yaml, line 2; expected keys and values; found nothing",
+    MODEL + "data: {synthetic: [1, 2]}\n": "wrong value for 'data.synthetic'",
+    "model: {class_path: RestorationModule, init_args: {generator: 3}}\ndata: {size_px: "
+    "'${model.init_args.generator.size_px}'}\n": "wrong value for 'model.init_args.generator': wrong.yaml, line 1",
     "model: {class_path: RestorationModul}\n": "unknown class 'RestorationModul' for 'model.class_path': wrong.yaml, "
     "line 1. Did you mean 'RestorationModule'?",
     "model: {class_path: torch.nn.Linear}\n": "'torch.nn.Linear' is no LightningModule for 'model.class_path'",
@@ -271,10 +275,10 @@ def test_wrong_config_files(text: str, message: str, capsys: pytest.CaptureFixtu
 WRONG_OPTIONS = {
     "--trainer.max_stps 3": "unknown key 'trainer.max_stps': command line. Did you mean 'trainer.max_steps'?",
     "--trainer.max_step 3": "Did you mean 'trainer.max_steps'?",  # a beginning is not the key
-    "--trainer.max_steps abc": "wrong value for 'trainer.max_steps': command line; expected a whole number; found 'abc'",
+    "--trainer.max_steps abc": "'trainer.max_steps': command line; expected a whole number; found 'abc'",
     "--model.max_iteration 5": "unknown key 'model.max_iteration': command line. Did you mean 'model.max_iterations'?",
     "--model.init_args.generator.siz_px 5": "Did you mean 'model.init_args.generator.size_px'?",
-    "--model.init_args {max_iteration:3}": "expected keys and values",
+    "--model.init_args 3": "expected keys and values",
     "--max_iterations 5": "unknown key 'max_iterations': command line. Did you mean 'model.init_args.max_iterations'?",
     "--optimizer.lr 3": "unknown key 'optimizer': command line. Did you mean 'model.init_args.optimizer'?",
     "--model.optimizer.schedule cosin": "expected 'constant' or 'cosine'; found 'cosin'. Did you mean 'cosine'?",
@@ -352,7 +356,7 @@ def test_a_run_leaves_what_it_promises(finished: tuple[Path, str, str]) -> None:
 
 def test_the_bar_counts_iterations(finished: tuple[Path, str, str]) -> None:
     last = finished[2].replace("\r", "\n").strip().splitlines()[-1]
-    assert re.fullmatch(r"Training: 100%\|.*\| 4/4 \[.*it/s, loss=0\.\d+, .*psnr=.*\]", last)
+    assert re.fullmatch(r"Training: 100%\|.*\| 4/4 \[.*it/s, loss=0\.\d+\]", last)
 
 
 def test_nothing_but_the_bar_is_on_stderr(finished: tuple[Path, str, str]) -> None:
@@ -500,7 +504,9 @@ def test_a_run_that_started_elsewhere_continues_its_own_checkpoint(
     assert "Continuing from iteration 6: second/checkpoints/last.ckpt" in capsys.readouterr().out
 
 
-def test_a_checkpoint_with_nothing_left_to_train(config: Path, copied: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_checkpoint_with_nothing_left_to_train(
+    config: Path, copied: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert fit(config, "--ckpt_path", "run", run="second") == 2
     assert "the checkpoint has all its iterations behind it" in capsys.readouterr().err
 
@@ -582,7 +588,7 @@ def test_a_checkpoint_is_measured(config: Path, copied: Path, capsys: pytest.Cap
         assert lit(command, "--config", config, "--trainer.default_root_dir", "run", *options) == 0
         captured = capsys.readouterr()
         assert "Checkpoint: run/checkpoints/last.ckpt" in captured.out
-        assert re.search(rf"{'val' if command == 'validate' else 'test'}/psnr.*\d\d\.\d", captured.out)
+        assert re.search(rf"{'val' if command == 'validate' else 'test'}/psnr.*\d\.\d", captured.out)
         assert captured.err == ""
 
 

@@ -30,7 +30,7 @@ from lit_restore.errors import UserError
 from lit_restore.image import check_writable
 from lit_restore.quiet import hide_loading_bars, quiet_libraries
 from lit_restore.training.autoencoder import AutoencoderModule  # noqa: F401
-from lit_restore.training.config_errors import Group, explain
+from lit_restore.training.config_errors import Group, explain, find_error, refuse_filled_groups
 from lit_restore.training.config_sources import COMMAND_LINE, Source, read_sources
 from lit_restore.training.denoiser import DenoiserModule  # noqa: F401
 from lit_restore.training.recognition import RecognitionModule  # noqa: F401
@@ -51,7 +51,8 @@ def run(argv: Sequence[str], *, dry_run: bool = False) -> int:
         KeyboardInterrupt: Ctrl-C; what was trained is saved.
     """
     command, *options = argv
-    sources = read_sources(options)
+    sources, schema = read_sources(options), _schema(command)
+    refuse_filled_groups(sources, schema)
     with quiet_libraries():
         hide_loading_bars()
         set_parsing_settings(omegaconf_absolute_to_relative_paths=True)
@@ -71,11 +72,13 @@ def run(argv: Sequence[str], *, dry_run: bool = False) -> int:
                 auto_configure_optimizers=False,
             )
         except RefusedConfig as refused:
-            raise explain(sources, _schema(command), str(refused)) from None
+            raise explain(sources, schema, str(refused)) from None
         except OmegaConfBaseException as error:
-            raise _unresolved(error, sources) from None
+            raise find_error(sources, schema) or _unresolved(error, sources) from None
         except ValueError as error:
-            raise _wrapped_user_error(error) or error from None
+            if wrapped := _wrapped_user_error(error):
+                raise wrapped from None
+            raise
         except torch.OutOfMemoryError as error:
             raise UserError(
                 "out of GPU memory",
@@ -122,7 +125,7 @@ class RestorationCLI(LightningCLI):
         if config.ckpt_path is not None:
             path = Path(config.ckpt_path)
             config.ckpt_path = str(last_checkpoint(path) if path.is_dir() else path)
-            read_checkpoint(Path(config.ckpt_path))
+            read_checkpoint(Path(config.ckpt_path))  # here, since Lightning opens it next
         _shorten_validation_interval(config)
 
     def before_instantiate_classes(self) -> None:
@@ -137,6 +140,8 @@ class RestorationCLI(LightningCLI):
             self.start_from = checkpoint_to_start_from(self.run_folder, values)
         elif self.subcommand != "fit" and self.start_from is None and last.exists():
             self.start_from = last
+        if self.start_from is not None:
+            read_checkpoint(self.start_from)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand].trainer
@@ -213,7 +218,7 @@ class RestorationCLI(LightningCLI):
         if iteration < limit:
             return False
         more = "For more, raise model.init_args.max_iterations and pass --ckpt_path."
-        if checkpoint != last_checkpoint(self.run_folder):
+        if checkpoint.resolve() != last_checkpoint(self.run_folder).resolve():
             raise UserError(
                 "the checkpoint has all its iterations behind it", where=checkpoint, found=iteration, fix=more
             )

@@ -22,7 +22,7 @@ import yaml
 from jsonargparse import ArgumentError, ArgumentParser
 
 from lit_restore.errors import UserError, nearest
-from lit_restore.training.config_sources import NOTHING, Source
+from lit_restore.training.config_sources import COMMAND_LINE, NOTHING, Source
 
 MOST_LISTED = 14
 
@@ -42,12 +42,9 @@ def explain(sources: Iterable[Source], schema: dict[str, Any], message: str) -> 
         schema: top-level key -> type hint or `Group`.
         message: what jsonargparse said; used where nothing more exact is found.
     """
-    walk = _Walk(schema)
-    try:
-        for source in sources:
-            walk.check(source)
-    except UserError as error:
-        return error
+    found = find_error(sources, schema)
+    if found is not None:
+        return found
     missing = re.search(r"required: (?:\w+\.)?(.+)", message)
     if missing and missing.group(1) == "model":
         return UserError("no model is configured", fix="Name a configuration: --config configs/quickstart.yaml")
@@ -55,6 +52,28 @@ def explain(sources: Iterable[Source], schema: dict[str, Any], message: str) -> 
         keys = [key if key in schema else f"model.init_args.{key}" for key in missing.group(1).split(", ")]
         return UserError(f"no value for {' and '.join(keys)}", fix=f"Write --{keys[0]} VALUE.")
     return UserError("configuration refused", found=_clean(message))
+
+
+def find_error(sources: Iterable[Source], schema: dict[str, Any]) -> UserError | None:
+    """The first wrong key or value."""
+    walk = _Walk(schema)
+    try:
+        for source in sources:
+            walk.check(source)
+    except UserError as error:
+        return error
+    return None
+
+
+def refuse_filled_groups(sources: Iterable[Source], schema: dict[str, Any]) -> None:
+    """Refuse ``data: 3`` in a file, which jsonargparse would let pass.
+
+    Raises:
+        UserError: a group of keys has a value of its own.
+    """
+    for source in sources:
+        if source.name != COMMAND_LINE:
+            _Walk(schema).check_groups(source)
 
 
 class _Walk:
@@ -68,6 +87,22 @@ class _Walk:
         """Raise a `UserError` about the first wrong key or value."""
         self.source = source
         self._check_keys("", source.values, self.schema)
+
+    def check_groups(self, source: Source) -> None:
+        """Raise a `UserError` about the first group that is no mapping."""
+        self.source = source
+        self._check_groups("", source.values, self.schema)
+
+    def _check_groups(self, prefix: str, values: dict[str, Any], known: dict[str, Any]) -> None:
+        for name, value in values.items():
+            hint = known.get(name)
+            kind = hint.kind if isinstance(hint, Group) else hint if is_dataclass(hint) else None
+            if kind is None or isinstance(value, str):  # a text may be an interpolation or the name of a file
+                continue
+            key = f"{prefix}.{name}" if prefix else str(name)
+            if not isinstance(value, dict):
+                raise self._wrong(key, "keys and values", value)
+            self._check_groups(key, value, parameters(kind) or {})
 
     def _check_keys(self, prefix: str, values: Any, known: dict[str, Any] | None) -> None:
         if not isinstance(values, dict):
@@ -153,7 +188,7 @@ class _Walk:
             f"wrong value for '{key}'",
             where=self.source.place(key),
             expected=expected,
-            found=repr(value),
+            found="nothing" if value is None else repr(value),
             fix=f"Did you mean '{close[0]}'?" if close else None,
         )
 

@@ -12,7 +12,6 @@ import warnings
 from pathlib import Path
 from typing import Any
 
-import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lit_restore.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
@@ -94,6 +93,5 @@ def fit(
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
     base, cache, folder, accumulate, batch = sys.argv[1:]
     fit(Path(folder), learner(Path(base), accumulate=int(accumulate)), people(Path(cache)), Kill(int(batch)), every=2)

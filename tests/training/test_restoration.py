@@ -17,6 +17,7 @@ from lit_restore.errors import UserError
 from lit_restore.losses.composite import LossConfig
 from lit_restore.losses.pixel import l1
 from lit_restore.models.base import load_base
+from lit_restore.training import restoration
 from lit_restore.training.optim import OptimizerConfig
 from lit_restore.training.restoration import RestorationModule
 from lit_restore.types import RestorationBatch
@@ -110,6 +111,22 @@ def test_noise_levels_are_drawn_from_the_list_and_from_the_iteration(tiny_base: 
     for module.iteration in range(300):
         module.restore_for_training(batch)
     assert drawn == again
+
+
+@torch.no_grad()
+def test_training_samples_the_latents_and_evaluation_takes_their_mean(tiny_base: Path, batch, monkeypatch) -> None:
+    module, drawn = learner(tiny_base), []
+
+    def recording(name: str, shape: torch.Size) -> torch.Tensor:
+        drawn.append(name)
+        return NOISE(name, shape)
+
+    monkeypatch.setattr(restoration, "seeded_noise", lambda *_, **__: recording)
+    module.restore_for_training(batch)
+    assert sorted(drawn) == ["noise", "posterior", "reference_posterior"]
+    drawn.clear()
+    module.restore(batch, draw=recording)
+    assert drawn == ["noise"]
 
 
 def test_accumulated_batches_have_noise_of_their_own(tiny_base: Path, batch: RestorationBatch) -> None:

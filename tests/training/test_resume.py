@@ -22,19 +22,9 @@ Weights = dict[str, torch.Tensor]
 Unbroken = dict[int, tuple[list[float], Weights]]
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    """The same number of threads as the killed process has: sums depend on it."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 @pytest.fixture(scope="module")
 def unbroken(tiny_base: Path, people_cache: Path, tmp_path_factory: pytest.TempPathFactory) -> Unbroken:
     """accumulate -> losses and final weights of four iterations in one go."""
-    torch.set_num_threads(1)
     runs: Unbroken = {}
     for accumulate in (1, 2):
         module = learner(tiny_base, accumulate=accumulate)

@@ -1,0 +1,388 @@
+"""``lit_restore restore`` and the Python interface behind it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from helpers import tiny_generator
+from PIL import Image
+
+from lit_restore import inference
+from lit_restore.cli import main
+from lit_restore.errors import UserError
+from lit_restore.faces.detect import AlignedFace, Face
+from lit_restore.image import read_rgb, write_image
+from lit_restore.inference import Notes, Restorer, find_device
+from lit_restore.models.artifact import save_generator
+from lit_restore.models.random_base import write_random_base
+
+SIZE = 64
+
+
+@pytest.fixture(scope="module")
+def model(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    save_generator(tiny_generator(tiny_base), folder, iteration=7)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def restorer(model: Path) -> Restorer:
+    return Restorer.from_pretrained(model, device="cpu")
+
+
+@pytest.fixture(autouse=True)
+def _no_weights_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("LIT_RESTORE_WEIGHTS", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.chdir(tmp_path)
+
+
+def photo(path: str | Path, seed: int, size: tuple[int, int] = (SIZE, SIZE)) -> Path:
+    coarse = np.random.RandomState(seed).randint(0, 256, (6, 6, 3)).astype(np.uint8)
+    write_image(np.asarray(Image.fromarray(coarse).resize(size, Image.Resampling.BICUBIC)), path)
+    return Path(path)
+
+
+@pytest.fixture
+def person() -> Path:
+    """Four photos of a person."""
+    for number in range(4):
+        photo(f"person/{number}.png", number)
+    return Path("person")
+
+
+def restore(model: Path, source: object, output: object, *options: object) -> int:
+    arguments = ["--input", source, "--output", output, "--checkpoint", model, "--device", "cpu", *options]
+    return main(["restore", *map(str, arguments)])
+
+
+def refused(capsys: pytest.CaptureFixture[str], *arguments: object) -> str:
+    capsys.readouterr()
+    assert restore(*arguments) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+# --- pictures -----------------------------------------------------------------------------------------------------
+
+
+def test_the_command_and_the_three_lines_of_python_agree(model: Path, person: Path) -> None:
+    photo("degraded.png", 9)
+    assert restore(model, "degraded.png", "out.png", "--references", "person") == 0
+    again = Restorer.from_pretrained(model).restore("degraded.png", references="person/")
+    np.testing.assert_array_equal(read_rgb("out.png"), again)
+    assert again.shape == (SIZE, SIZE, 3)
+
+
+def test_references_and_seed_matter_and_nothing_else(restorer: Restorer, person: Path) -> None:
+    degraded = photo("degraded.png", 9)
+    blind = restorer.restore(degraded)
+    guided = restorer.restore(degraded, person)
+    assert (blind != guided).mean() > 0.1
+    assert (restorer.restore(degraded, person, seed=1) != guided).mean() > 0.1
+    torch.manual_seed(5)
+    np.testing.assert_array_equal(restorer.restore(degraded, person), guided)
+    np.testing.assert_array_equal(
+        restorer.restore(read_rgb(degraded), [read_rgb(p) for p in sorted(person.iterdir())]), guided
+    )
+
+
+def test_a_run_folder_a_model_folder_and_a_base_that_moved(
+    model: Path, tiny_base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    degraded = photo("degraded.png", 9)
+    shutil.copytree(model, "run/model")
+    config = Path("run/model/config.json")
+    config.write_text(config.read_text().replace(str(tiny_base), "/gone"))
+    assert "no such base folder: /gone" in refused(capsys, "run", degraded, "a.png")
+    assert restore("run", degraded, "a.png", "--base", tiny_base) == 0
+    assert restore(model, degraded, "b.png") == 0
+    np.testing.assert_array_equal(read_rgb("a.png"), read_rgb("b.png"))
+
+
+def test_other_formats_and_an_output_folder(model: Path) -> None:
+    degraded = photo("degraded.png", 9)
+    for name in ("a.jpg", "b.webp", "new/folder/c.png"):
+        assert restore(model, degraded, name) == 0
+        assert read_rgb(name).shape == (SIZE, SIZE, 3)
+    Path("there").mkdir()
+    assert restore(model, degraded, "there") == 0
+    assert Path("there/degraded.png").exists()
+
+
+def test_photos_of_another_size_are_scaled(restorer: Restorer) -> None:
+    assert restorer.restore(photo("big.png", 3, (200, 200))).shape == (SIZE, SIZE, 3)
+
+
+# --- references ---------------------------------------------------------------------------------------------------
+
+
+def test_the_photo_itself_and_copies_are_no_references(restorer: Restorer, person: Path) -> None:
+    shutil.copy(person / "0.png", "degraded.png")
+    Image.open(person / "1.png").save(person / "same_pixels.webp", lossless=True)
+    notes = Notes()
+    restored = restorer.restore("degraded.png", person, notes=notes)
+    assert [Path(name).name for name in notes.references_used] == ["1.png", "2.png", "3.png"]
+    reasons = {Path(name).name: reason for name, reason in notes.references_left_out.items()}
+    assert reasons == {"0.png": "the photo itself", "same_pixels.webp": "a copy of another one"}
+    np.testing.assert_array_equal(restored, restorer.restore("degraded.png", [person / f"{n}.png" for n in (1, 2, 3)]))
+
+
+def test_unreadable_references_are_left_out_and_reported(
+    model: Path, person: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    degraded = photo("degraded.png", 9)
+    assert restore(model, degraded, "all.png", "--references", person) == 0
+    (person / "00.png").write_bytes((person / "0.png").read_bytes()[:60])
+    (person / "._0.png").write_bytes(b"what some systems put beside a photo")
+    capsys.readouterr()
+    assert restore(model, degraded, "out.png", "--references", person) == 0
+    captured = capsys.readouterr()
+    assert captured.out == "out.png: restored with 4 references\n"
+    assert "note: left out as references: 00.png (image cannot be decoded" in captured.err
+    assert "._0.png" not in captured.err
+    np.testing.assert_array_equal(read_rgb("out.png"), read_rgb("all.png"))
+
+
+def test_one_photo_as_reference_and_a_limit(model: Path, person: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    degraded = photo("degraded.png", 9)
+    assert restore(model, degraded, "one.png", "--references", person / "0.png") == 0
+    assert "restored with 1 reference\n" in capsys.readouterr().out
+    assert restore(model, degraded, "limit.png", "--references", person, "--max-references", 1) == 0
+    np.testing.assert_array_equal(read_rgb("one.png"), read_rgb("limit.png"))
+
+
+def test_references_none_of_which_can_be_used(model: Path, person: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    degraded = photo("degraded.png", 9)
+    options = (model, degraded, "out.png", "--references")
+    assert "no such photo or folder: nowhere" in refused(capsys, *options, "nowhere")
+    assert "found degraded.png: the photo itself. Give other photos" in refused(capsys, *options, degraded)
+    Path("empty").mkdir()
+    assert "no images in folder: empty; expected .jpg" in refused(capsys, *options, "empty")
+    assert not Path("out.png").exists()
+
+
+def test_a_changed_reference_is_read_again(restorer: Restorer, person: Path) -> None:
+    degraded = photo("degraded.png", 9)
+    first = restorer.restore(degraded, person / "0.png")
+    photo(person / "0.png", 17)
+    assert (restorer.restore(degraded, person / "0.png") != first).any()
+
+
+# --- folders ------------------------------------------------------------------------------------------------------
+
+
+def test_a_folder_skips_what_it_cannot_and_continues(
+    model: Path, person: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photo("in/a.png", 20)
+    photo("in/a.jpg", 21)
+    photo("in/b.jpg", 22)
+    Path("in/broken.png").write_bytes(b"not an image")
+    Path("in/notes.txt").touch()
+    assert restore(model, "in", "out", "--references", person) == 1
+    captured = capsys.readouterr()
+    assert sorted(path.name for path in Path("out").iterdir()) == ["a_jpg.png", "a_png.png", "b.png"]
+    assert "skipped broken.png: image cannot be decoded" in captured.err
+    assert "note: not looked at: 1 of no known image kind (.txt)" in captured.err
+    assert captured.err.count("taken as aligned faces, being square") == 1
+    assert captured.out == "3 of 4 photos are restored in out.\n"
+    single = Restorer.from_pretrained(model).restore("in/b.jpg", person)
+    np.testing.assert_array_equal(read_rgb("out/b.png"), single)
+
+    Path("out/b.png").unlink()
+    before = {path.name: path.stat().st_mtime_ns for path in Path("out").iterdir()}
+    assert restore(model, "in", "out", "--references", person) == 1
+    assert "3 of 4 photos are restored in out, 2 of them before; --overwrite redoes these." in capsys.readouterr().out
+    after = {path.name: path.stat().st_mtime_ns for path in Path("out").iterdir()}
+    assert set(after) == {*before, "b.png"}
+    assert {name: after[name] for name in before} == before
+    Path("in/broken.png").unlink()
+    assert restore(model, "in", "out", "--references", person, "--overwrite") == 0
+    assert all(Path("out", name).stat().st_mtime_ns > after[name] for name in after)
+
+
+def test_photos_of_a_folder_may_be_each_others_references(model: Path, person: Path) -> None:
+    assert restore(model, person, "out", "--references", person) == 0
+    first = Restorer.from_pretrained(model).restore(person / "0.png", [person / f"{n}.png" for n in (1, 2, 3)])
+    np.testing.assert_array_equal(read_rgb("out/0.png"), first)
+
+
+def test_a_dry_run_restores_nothing(model: Path, person: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert restore(model, person, "out", "--references", person, "--dry-run") == 0
+    assert "person/0.png -> out/0.png\n" in capsys.readouterr().out
+    assert not Path("out").exists()
+
+
+def test_inputs_are_never_overwritten(model: Path, person: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    degraded = photo("degraded.png", 9)
+    before = {path: path.read_bytes() for path in (degraded, *person.iterdir())}
+    Path("link").symlink_to(person)
+    for source, output, references in (
+        (degraded, degraded, person),
+        (degraded, ".", person),
+        (degraded, person / "2.png", person),  # a reference
+        (person, person, person),
+        (person, "link", degraded),
+        (person, ".", degraded),  # would be fine but for the next line
+    ):
+        if output == "." and source == person:
+            shutil.copy(degraded, "0.png")
+            references = "0.png"
+        message = refused(capsys, model, source, output, "--references", references)
+        assert "the output would overwrite an input" in message
+    assert {path: path.read_bytes() for path in before} == before
+
+
+# --- what cannot be done ------------------------------------------------------------------------------------------
+
+
+def test_wrong_calls(model: Path, person: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    degraded = photo("degraded.png", 9)
+    Path("file").touch()
+    Path("text.png").write_text("not an image")
+    for arguments, message in (
+        ((model, "nowhere", "out.png"), "no such input: nowhere"),
+        ((model, "text.png", "out.png"), "image cannot be decoded (truncated or not an image): text.png"),
+        ((model, degraded, "out.gif"), "the output needs an image suffix, or must be a folder that exists: out.gif"),
+        ((model, person, "file"), "the input is a folder, the output a file: file"),
+        ((model, degraded, "/proc/nowhere/out.png"), "cannot write: /proc/nowhere"),
+        (("nowhere", degraded, "out.png"), "no such checkpoint: nowhere; expected a model folder"),
+        ((person, degraded, "out.png"), "not a model folder: person"),
+        (("text.png", degraded, "out.png"), "damaged checkpoint: text.png"),
+        ((model, degraded, "out.png", "--device", "gpu7"), "no such device: gpu7; expected cpu, cuda or mps"),
+        ((model, degraded, "out.png", "--max-references", "0"), "expected a whole number above 0, found '0'"),
+        ((model, degraded, "out.png", "--aligned", "maybe"), "argument --aligned: invalid choice: 'maybe'"),
+        (
+            (model, degraded, "out.png", "--referencs", "x"),
+            "unknown option '--referencs'. Did you mean '--references'?",
+        ),
+        ((model, degraded, "out.png", "--weights", "nowhere"), "weights folder does not exist: nowhere"),
+    ):
+        assert message in refused(capsys, *arguments), arguments
+    assert main(["restore"]) == 2
+    assert "the following arguments are required: --input, --checkpoint, --output" in capsys.readouterr().err
+
+
+def test_a_checkpoint_cut_in_half_or_of_another_base(
+    model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    degraded = photo("degraded.png", 9)
+    shutil.copytree(model, "half")
+    weights = Path("half/unet.safetensors")
+    weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
+    assert "damaged checkpoint: half" in refused(capsys, "half", degraded, "out.png")
+    other = write_random_base(tmp_path / "other", seed=5)
+    message = refused(capsys, model, degraded, "out.png", "--base", other)
+    assert "these weights belong to another base" in message
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="about machines without a GPU")
+def test_devices() -> None:
+    assert find_device().type in ("cpu", "mps")
+    assert find_device("cpu") == torch.device("cpu")
+    with pytest.raises(UserError, match="no such device: cuda"):
+        find_device("cuda")
+
+
+def test_arrays_must_be_photos(restorer: Restorer) -> None:
+    for array in (np.zeros((64, 64), np.uint8), np.zeros((64, 64, 3), np.float32), np.zeros((64, 64, 4), np.uint8)):
+        with pytest.raises(UserError, match="not a photo"):
+            restorer.restore(array)
+
+
+# --- alignment ----------------------------------------------------------------------------------------------------
+
+
+def test_an_unaligned_photo_without_weights_says_what_to_get(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def offline(*_: object, **__: object) -> None:
+        raise OSError("no network here")
+
+    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setenv("TORCH_HOME", "hub")
+    holiday = photo("holiday.png", 9, (160, 120))
+    message = refused(capsys, model, holiday, "out.png")
+    for part in (
+        "weights of the face networks not found",
+        "mobilenet0.25_Final.pth",
+        "no network here",
+        "Put them into",
+    ):
+        assert part in message
+    photo("in/aligned.png", 8)
+    shutil.copy(holiday, "in/holiday.png")
+    assert restore(model, "in", "out") == 1
+    assert "skipped holiday.png: weights of the face networks not found" in capsys.readouterr().err
+    assert Path("out/aligned.png").exists()
+
+
+@pytest.fixture
+def detector(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
+    """A detector that sees a face in everything that is not almost black; what it was asked to align."""
+    asked: list[tuple[str, object]] = []
+    face = Face(np.array([8, 8, 56, 56]), 0.99, np.zeros((5, 2)), None)
+
+    def align(image: np.ndarray, size_px: int, *, choose: object, where: str, **_: object) -> AlignedFace:
+        asked.append((where, choose))
+        if image.mean() < 5:
+            raise UserError("no face found", where=where)
+        return AlignedFace(image[:size_px, :size_px], np.eye(2, 3), None, face)
+
+    monkeypatch.setattr(inference, "locate", lambda *_: Path("weights"))
+    monkeypatch.setattr(inference, "find_faces", lambda image, **_: [face] if image.mean() >= 5 else [])
+    monkeypatch.setattr(inference, "align_face", align)
+    return asked
+
+
+def test_faces_are_looked_for_unless_told_otherwise(
+    restorer: Restorer, detector: list[tuple[str, object]], person: Path
+) -> None:
+    holiday = photo("holiday.png", 9, (160, 120))
+    notes = Notes()
+    restored = restorer.restore(holiday, person, face=1, notes=notes)
+    assert detector == [("holiday.png", 1), *((f"person/{n}.png", "only") for n in range(4))]
+    assert not notes.taken_as_aligned
+    np.testing.assert_array_equal(restored, restorer.restore(read_rgb(holiday)[:SIZE, :SIZE], person, aligned="yes"))
+    assert len(detector) == 5
+
+
+def test_references_are_aligned_once_for_all_photos(
+    model: Path, detector: list[tuple[str, object]], person: Path
+) -> None:
+    for number in range(3):
+        photo(f"in/{number}.png", 30 + number, (160, 120))
+    assert restore(model, "in", "out", "--references", person, "--face", "largest") == 0
+    assert detector.count(("person/0.png", "only")) == 1
+    assert [choose for where, choose in detector if where.startswith("in/")] == ["largest"] * 3
+
+
+def test_a_square_photo_without_a_visible_face_is_taken_as_aligned(
+    restorer: Restorer, detector: list[tuple[str, object]]
+) -> None:
+    notes = Notes()
+    dark = np.zeros((SIZE, SIZE, 3), np.uint8)
+    restorer.restore(dark, notes=notes)
+    assert notes.taken_as_aligned == {"photo": "the face detector sees none in them"}
+    with pytest.raises(UserError, match="no face found"):
+        restorer.restore(dark, aligned="no")
+    with pytest.raises(UserError, match="no face found"):
+        restorer.restore(np.zeros((SIZE, 2 * SIZE, 3), np.uint8))
+
+
+def test_references_without_a_face_are_left_out(
+    restorer: Restorer, detector: list[tuple[str, object]], person: Path
+) -> None:
+    write_image(np.zeros((80, 120, 3), np.uint8), person / "00.png")
+    notes = Notes()
+    restorer.restore(photo("degraded.png", 9), person, notes=notes)
+    assert notes.references_left_out == {"person/00.png": "no face found: person/00.png"}
+    assert len(notes.references_used) == 4
