@@ -93,11 +93,15 @@ class ReferenceStudy(Callback):
         """Add this batch's values to ``results``; returns the restoration with the most references."""
         outputs = {"degraded input": batch["lq"]}
         for count in self.num_references:
-            outputs[f"{count} references"] = pl_module.restore(batch, num_references=count)
+            outputs[_column(count)] = pl_module.restore(batch, num_references=count)
         for name, output in outputs.items():
             for metric, values in self.suite(output, batch["hq"]).items():
                 results.setdefault(name, {}).setdefault(metric, []).extend(values.tolist())
-        return outputs[f"{max(self.num_references)} references"]
+        return outputs[_column(max(self.num_references))]
+
+
+def _column(count: int) -> str:
+    return f"{count} reference{'' if count == 1 else 's'}"
 
 
 def studied_iteration(folder: Path) -> int | None:

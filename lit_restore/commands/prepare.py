@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lit_restore.commands.arguments import Parser
 from lit_restore.errors import UserError
 from lit_restore.image import atomic_path
 
@@ -60,11 +61,10 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="lit_restore prepare",
-        description="Read a folder of people once: who is who, what is unusable, who is in which split, landmarks.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    parser = Parser(
+        "prepare",
+        "Read a folder of people once: who is who, what is unusable, who is in which split, landmarks.",
+        EXAMPLES,
     )
     parser.add_argument("root", nargs="*", help="folder(s) of photos, one sub-folder per person, or a known layout")
     parser.add_argument("--output", required=True, metavar="DIR", help="where the result goes")
