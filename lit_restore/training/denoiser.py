@@ -35,6 +35,7 @@ class DenoiserModule(PretrainingModule):
         vae: folder of a trained VAE; copied into the base.
         widths: channels per level of the UNet.
         shared_probability: share of iterations with attention to other photos of the person.
+        shared_min_timestep: lowest noise level of those; below it the picture itself shows all there is to know.
         init: folder of a base to continue from.
     """
 
@@ -48,6 +49,7 @@ class DenoiserModule(PretrainingModule):
         prompt_tokens: int = 4,
         prompt_channels: int = 32,
         shared_probability: float = 0.5,
+        shared_min_timestep: int = 250,
         init: str | None = None,
         optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, weight_decay=0.0, schedule="cosine"),
         max_iterations: int = 8000,
@@ -57,7 +59,7 @@ class DenoiserModule(PretrainingModule):
         self.vae_folder = Path(vae)
         self.vae = AutoencoderKL.from_pretrained(vae, torch_dtype=torch.float32, local_files_only=True)
         self.vae.requires_grad_(False).eval()
-        self.shared_probability = shared_probability
+        self.shared_probability, self.shared_min_timestep = shared_probability, shared_min_timestep
         levels = len(widths)
         unet = (
             UNet2DConditionModel.from_pretrained(Path(init) / "unet", torch_dtype=torch.float32, local_files_only=True)
@@ -88,7 +90,8 @@ class DenoiserModule(PretrainingModule):
         shared = torch.rand(()).item() < self.shared_probability
         features = self._features(batch) if shared else None
         noise = torch.randn_like(latent)
-        steps = torch.randint(len(self.schedule), (len(latent),), device=latent.device)
+        lowest = self.shared_min_timestep if shared else 0
+        steps = torch.randint(lowest, len(self.schedule), (len(latent),), device=latent.device)
         noisy = self.schedule.add_noise(latent, noise, steps)
         predicted = self._unet(noisy, steps, features)
         value = (predicted.float() - noise).pow(2).mean()
