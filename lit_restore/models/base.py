@@ -53,37 +53,63 @@ def resolve(source: str) -> Path:
     folder = Path(source).expanduser()
     if folder.is_dir():
         return folder
-    if folder.is_absolute() or source.startswith(".") or source.count("/") != 1:
-        raise _no_such_base(source)
-    return _download(source)
+    if not is_hub_id(source):
+        expected = "a folder with unet/, vae/ and scheduler/, a hub id like stabilityai/sd-turbo, or bundled:NAME"
+        raise UserError("no such base folder", where=source, expected=expected)
+    # A star also stands for folders: a VAE of its own lies at the top of its repository.
+    patterns = ["*config.json", "*/*.json", "*/*.txt", "*diffusion_pytorch_model.safetensors", "*/model.safetensors"]
+    return download(
+        source,
+        patterns,
+        what="the base",
+        fix=f"Download it where there is a network (`hf download {source} --local-dir FOLDER`) and set "
+        "model.generator.base to FOLDER, or start with the bundled base: "
+        "lit_restore fit --config configs/quickstart.yaml",
+    )
 
 
-def _no_such_base(source: str) -> UserError:
-    expected = "a folder with unet/, vae/ and scheduler/, a hub id like stabilityai/sd-turbo, or bundled:NAME"
-    return UserError("no such base folder", where=source, expected=expected)
+def is_hub_id(source: str) -> bool:
+    """Whether it can be the name of a hub repository, ``owner/name``."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
 
-
-def _download(hub_id: str) -> Path:
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
-
-    patterns = ["*/config.json", "*/*.json", "*/*.txt", "*/diffusion_pytorch_model.safetensors", "*/model.safetensors"]
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
+        validate_repo_id(source)
     except HFValidationError:
-        raise _no_such_base(hub_id) from None
+        return False
+    return source.count("/") == 1
+
+
+def download(hub_id: str, patterns: list[str], *, what: str, fix: str) -> Path:
+    """The local copy of those files of a hub repository that match; downloaded when they are not there yet.
+
+    Args:
+        hub_id: ``owner/name``.
+        patterns: of file names; one without a wildcard must be there.
+        what: what the files are, for the error.
+        fix: what to do without a network, for the error.
+
+    Raises:
+        UserError: the hub cannot be reached or does not know the id.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.constants import HF_HUB_CACHE
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    try:
+        local = Path(snapshot_download(hub_id, allow_patterns=patterns, local_files_only=True))
+        if all((local / name).is_file() for name in patterns if "*" not in name):
+            return local
     except LocalEntryNotFoundError:
         pass  # not downloaded before
     try:
         return Path(snapshot_download(hub_id, allow_patterns=patterns))
     except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
-            "the base is not on this machine and the model hub cannot be reached",
+            f"{what} is not on this machine and the model hub cannot be reached",
             where=hub_id,
-            found=type(error).__name__,
-            fix="Download it where there is a network (`hf download "
-            f"{hub_id} --local-dir FOLDER`) and set model.generator.base to FOLDER, "
-            "or start with the bundled base: lit_restore fit --config configs/quickstart.yaml",
+            found=f"no copy in {HF_HUB_CACHE}, {type(error).__name__}",
+            fix=fix,
         ) from None
 
 
