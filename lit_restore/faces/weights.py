@@ -32,7 +32,7 @@ class WeightFile:
     source: str
     """Where it comes from, for a person who wants to fetch it."""
     sha256: str
-    """Hex digest; only its first digits where the publisher gives no more (as part of the file name)."""
+    """Hex digest; only its first digits where the publisher gives no more (as part of the file name), '' = unknown."""
     size_bytes: int | None = None
 
 
@@ -178,7 +178,9 @@ def missing(
 
 
 def _described(file: WeightFile) -> str:
-    return f"{file.name} ({file.what}, {file.licence}, from {file.source})"
+    size = f", {file.size_bytes:,} bytes" if file.size_bytes else ""
+    checksum = f", sha256 {file.sha256}" if file.sha256 else ""
+    return f"{file.name} ({file.what}, {file.licence}{size}{checksum}, from {file.source})"
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
@@ -188,19 +190,36 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+def decode(path: Path, read: Callable[[Path], dict[str, torch.Tensor]] = read_tensors) -> dict[str, torch.Tensor]:
+    """What ``read`` finds in a file.
+
+    Raises:
+        UserError: the file cannot be decoded.
+    """
+    try:
+        return read(path)
+    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise UserError("weight file is damaged or not a weight file", where=path, found=reason) from None
+
+
 def fill(network: torch.nn.Module, path: Path, read: Callable[[Path], dict[str, torch.Tensor]] = read_tensors) -> None:
     """Load all tensors of a file into ``network``; names and shapes must be exactly its own.
 
     Raises:
         UserError: the file cannot be decoded or belongs to another network.
     """
-    try:
-        state = read(path)
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
-        reason = (str(error) or type(error).__name__).splitlines()[0]
-        raise UserError("weight file is damaged or not a weight file", where=path, found=reason) from None
+    load(network, decode(path, read), path)
+
+
+def load(network: torch.nn.Module, state: dict[str, torch.Tensor], where: Path) -> None:
+    """Load exactly the tensors of ``state``, found in the file ``where``.
+
+    Raises:
+        UserError: names or shapes are not those of the network.
+    """
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         reason = " ".join(str(error).split())[:200]
-        raise UserError(f"weights do not fit {type(network).__name__}", where=path, found=reason) from None
+        raise UserError(f"weights do not fit {type(network).__name__}", where=where, found=reason) from None
