@@ -16,9 +16,10 @@ from pytorch_lightning import Callback, LightningModule, Trainer
 from rich.console import Console
 from rich.table import Table
 
+from lit_restore.callbacks.metrics import load_judge
+from lit_restore.faces.points import Points
 from lit_restore.image import atomic_path, to_uint8, write_image
 from lit_restore.metrics.suite import METRICS, MetricSuite
-from lit_restore.models.recognition import load_recognizer
 from lit_restore.types import RestorationBatch
 from lit_restore.visualization import column, restoration_rows
 
@@ -33,6 +34,7 @@ class ReferenceStudy(Callback):
         max_photos: test photos to use.
         num_pictures: rows of the picture grid.
         recognition: network of the identity metric; null = no identity column.
+        points, allow_training_network: as for `lit_restore.callbacks.metrics.Metrics`.
     """
 
     def __init__(
@@ -41,14 +43,19 @@ class ReferenceStudy(Callback):
         max_photos: int = 64,
         num_pictures: int = 6,
         recognition: str | None = None,
+        points: Points = "target",
+        allow_training_network: bool = False,
     ) -> None:
         self.num_references = num_references
         self.max_photos = max_photos
         self.num_pictures = num_pictures
         self.recognition = recognition
+        self.points: Points = points
+        self.allow_training_network = allow_training_network
 
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        self.suite = MetricSuite(recognition=load_recognizer(self.recognition) if self.recognition else None)
+        judge = load_judge(self.recognition, pl_module, self.allow_training_network)
+        self.suite = MetricSuite(recognition=judge, points=self.points)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.fast_dev_run or not trainer.is_global_zero:
@@ -71,7 +78,8 @@ class ReferenceStudy(Callback):
             return
         write_image(column(pictures), folder / "restored.png")
         with atomic_path(folder / "references.json") as path:
-            path.write_text(json.dumps(_summary(results, pl_module.iteration), indent=2) + "\n")
+            study = {"iteration": pl_module.iteration, "protocol": self.suite.protocol(), **_summary(results)}
+            path.write_text(json.dumps(study, indent=2) + "\n")
         show_study(folder)
 
     def _batches(self, trainer: Trainer, pl_module: LightningModule) -> Iterator[RestorationBatch]:
@@ -95,8 +103,8 @@ class ReferenceStudy(Callback):
         for count in self.num_references:
             outputs[_column(count)] = pl_module.restore(batch, num_references=count)
         for name, output in outputs.items():
-            for metric, values in self.suite(output, batch["hq"]).items():
-                results.setdefault(name, {}).setdefault(metric, []).extend(values.tolist())
+            for metric, values in self.suite(output, batch["hq"], batch["landmarks"], batch["landmark_mask"]).items():
+                results.setdefault(name, {}).setdefault(metric, []).extend(values[~values.isnan()].tolist())
         return outputs[_column(max(self.num_references))]
 
 
@@ -144,19 +152,13 @@ def _write_sample(batch: RestorationBatch, folder: Path) -> None:
         write_image(to_uint8(reference), folder / "references" / f"{index + 1}.png")
 
 
-def _interval(values: list[float]) -> tuple[float, float]:
-    """Mean and half width of its 95 % interval, 1.96 standard errors."""
-    if len(values) < 2:
-        return values[0], math.nan
-    return float(np.mean(values)), float(1.96 * np.std(values, ddof=1) / math.sqrt(len(values)))
+def _statistics(values: list[float]) -> dict[str, float]:
+    """Mean, half width of its 95 % interval (1.96 standard errors), and photos that count (those with a face)."""
+    mean = float(np.mean(values)) if values else math.nan
+    interval = float(1.96 * np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+    return {"mean": mean, "interval": interval, "num_photos": len(values)}
 
 
-def _summary(results: dict[str, Values], iteration: int) -> dict[str, Any]:
-    rows = {
-        name: {
-            metric: dict(zip(("mean", "interval"), _interval(numbers), strict=True)) for metric, numbers in row.items()
-        }
-        for name, row in results.items()
-    }
-    num_photos = len(next(iter(next(iter(results.values())).values())))
-    return {"iteration": iteration, "num_photos": num_photos, "results": rows}
+def _summary(results: dict[str, Values]) -> dict[str, Any]:
+    rows = {name: {metric: _statistics(values) for metric, values in row.items()} for name, row in results.items()}
+    return {"num_photos": next(iter(rows.values()))["psnr"]["num_photos"], "results": rows}

@@ -39,7 +39,7 @@ REID_CROP = FaceCrop("face-reidentification-retail-0095 five points", 128 * np.a
 
 MAX_MISFIT_PX = 8.0
 """Mean distance to the fitted ArcFace points, in pixels of their 112 px square, above which five points are no face.
-Real faces of all poses stay below 5.2; points in another order than they should be lie above 9."""
+Faces of all poses, photographed or synthetic, stay below 6; points in a wrong order lie above 9."""
 
 
 def is_face(points5: np.ndarray) -> bool:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from lit_restore.faces.points import Points
 from lit_restore.metrics.image import psnr, ssim
 
 
@@ -32,21 +33,41 @@ class MetricSuite(nn.Module):
 
     Args:
         lpips: `lit_restore.losses.perceptual.Lpips`.
-        recognition: aligned faces (B, 3, H, W) in [-1, 1] -> unit vectors (B, D).
+        recognition: `lit_restore.models.recognition.Recognizer`.
+        points: where the five points of its crop come from.
     """
 
-    def __init__(self, lpips: nn.Module | None = None, recognition: nn.Module | None = None) -> None:
+    def __init__(
+        self, lpips: nn.Module | None = None, recognition: nn.Module | None = None, points: Points = "target"
+    ) -> None:
         super().__init__()
         self.lpips, self.recognition = lpips, recognition
+        self.points: Points = points
 
     @torch.no_grad()
-    def forward(self, restored: torch.Tensor, hq: torch.Tensor) -> dict[str, torch.Tensor]:
-        """Images (B, 3, H, W) in [-1, 1] -> metric name -> (B,)."""
+    def forward(
+        self,
+        restored: torch.Tensor,
+        hq: torch.Tensor,
+        landmarks: torch.Tensor | None = None,
+        landmark_mask: torch.Tensor | None = None,
+    ) -> dict[str, torch.Tensor]:
+        """Metric name -> (B,); identity is NaN where no face was found.
+
+        Args:
+            restored, hq: (B, 3, H, W) in [-1, 1].
+            landmarks, landmark_mask: of ``hq``, as in `lit_restore.types.RestorationBatch`.
+        """
         restored, hq = restored.float(), hq.float()
         unit_restored, unit_hq = (restored.clamp(-1, 1) + 1) / 2, (hq + 1) / 2
         values = {"psnr": psnr(unit_restored, unit_hq), "ssim": ssim(unit_restored, unit_hq)}
         if self.lpips is not None:
             values["lpips"] = self.lpips(restored, hq)
         if self.recognition is not None:
-            values["identity"] = (self.recognition(restored) * self.recognition(hq)).sum(1)
+            cosine, found = self.recognition.compare(restored, hq, self.points, landmarks, landmark_mask)
+            values["identity"] = torch.full_like(values["psnr"], torch.nan).masked_scatter(found, cosine)
         return values
+
+    def protocol(self) -> dict[str, dict[str, str]]:
+        """What has to be the same where numbers are compared, by metric."""
+        return {} if self.recognition is None else {"identity": self.recognition.protocol(self.points)}
