@@ -6,9 +6,14 @@ Conventions used everywhere else: RGB; files and metrics in ``[0, 255]`` uint8 o
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
+import shutil
+import sys
 import tempfile
 import warnings
+from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -174,6 +179,68 @@ class atomic_path:
         self.temporary.unlink(missing_ok=True)
         if isinstance(error, OSError):
             raise _unwritable(self.path, error) from None
+
+
+class atomic_folder:
+    """Context manager: fill the folder it gives; on success it takes the place of ``folder``, on failure it goes.
+
+    Readers see the old folder or the new one, never files of both. Missing parent folders are made;
+    operating-system errors become a `UserError`.
+
+    Args:
+        folder: where it ends up.
+        ours: what may be in ``folder`` before and is replaced; anything else in there is kept.
+    """
+
+    def __init__(self, folder: str | Path, ours: Collection[str]) -> None:
+        self.folder = Path(folder)
+        self.ours = ours
+
+    def __enter__(self) -> Path:
+        try:
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            if self.folder.exists() and not self.folder.is_dir():
+                raise FileExistsError(errno.EEXIST, "a file is there")
+            self.temporary = Path(tempfile.mkdtemp(dir=self.folder.parent, prefix=f".{self.folder.name}-"))
+        except OSError as error:
+            raise _unwritable(self.folder, error) from None
+        return self.temporary
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
+        if error is None:
+            try:
+                mask = os.umask(0)
+                os.umask(mask)
+                self.temporary.chmod(0o777 & ~mask)
+                self._take_place()
+                return
+            except OSError as failure:
+                error = failure
+        shutil.rmtree(self.temporary, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise _unwritable(self.folder, error) from None
+
+    def _take_place(self) -> None:
+        if not self.folder.exists():
+            self.temporary.rename(self.folder)
+            return
+        if not _exchange(self.temporary, self.folder):
+            new = self.temporary.rename(f"{self.temporary}-new")
+            self.folder.rename(self.temporary)
+            new.rename(self.folder)
+        for entry in self.temporary.iterdir():  # now what was there before
+            if entry.name not in self.ours:
+                entry.rename(self.folder / entry.name)
+        shutil.rmtree(self.temporary)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Swap two folders in one step; False where the system cannot."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    if rename is None:
+        return False
+    current_folder, exchange = -100, 2  # AT_FDCWD and RENAME_EXCHANGE of renameat2(2)
+    return rename(current_folder, os.fsencode(first), current_folder, os.fsencode(second), exchange) == 0
 
 
 def check_writable(folder: str | Path) -> None:

@@ -344,8 +344,8 @@ def test_a_run_leaves_what_it_promises(finished: tuple[Path, str, str]) -> None:
         "restored.png",
         "checkpoints/last.ckpt",
         "model/config.json",
-        "model/unet.safetensors",
-        "model/vae.safetensors",
+        "model/unet/adapter_model.safetensors",
+        "model/vae/adapter_model.safetensors",
         "example/degraded.png",
     } <= files
     assert not [name for name in files if "/." in name or name.startswith(".")]

@@ -276,7 +276,7 @@ def test_a_checkpoint_cut_in_half_or_of_another_base(
 ) -> None:
     degraded = photo("degraded.png", 9)
     shutil.copytree(model, "half")
-    weights = Path("half/unet.safetensors")
+    weights = Path("half/unet/adapter_model.safetensors")
     weights.write_bytes(weights.read_bytes()[: weights.stat().st_size // 2])
     assert "damaged checkpoint: half" in refused(capsys, "half", degraded, "out.png")
     other = write_random_base(tmp_path / "other", seed=5)

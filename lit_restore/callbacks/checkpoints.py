@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -55,6 +56,8 @@ class Checkpoints(Checkpoint):
         if trainer.is_global_zero:
             for leftover in last_checkpoint(trainer.default_root_dir).parent.glob(".last-*.ckpt"):
                 leftover.unlink()  # of a run that was killed while it saved
+            for leftover in Path(trainer.default_root_dir).glob(".model-*"):
+                shutil.rmtree(leftover, ignore_errors=True)
         self._interrupt.listen()
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:

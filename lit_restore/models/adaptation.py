@@ -8,8 +8,10 @@ reference network. `Adaptation.off` switches between them.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from peft import LoraConfig
@@ -26,6 +28,9 @@ UNET_LORA_TARGETS = (
 VAE_LORA_TARGETS = (
     "conv1", "conv2", "conv_in", "conv_shortcut", "conv", "conv_out", "to_k", "to_q", "to_v", "to_out.0",
 )  # fmt: skip
+
+PEFT_PREFIX = "base_model.model."
+"""What every name in an adapter file of peft begins with."""
 
 
 class Adaptation:
@@ -53,6 +58,11 @@ class Adaptation:
         seed: int = 0,
     ) -> None:
         self.network = network
+        self.name = name
+        self.rank = rank
+        self.alpha = alpha
+        self.targets = tuple(targets)
+        self.full_layers = tuple(full_layers)
         # Frozen twins of the layers trained in full, since switching LoRA off does not undo their training.
         self._twins: dict[str, nn.Module] = {}
         for layer in full_layers:
@@ -86,12 +96,38 @@ class Adaptation:
         parameters = dict(self.network.named_parameters())
         return {name: parameters[name].detach() for name in self.names}
 
-    def load_state_dict(self, state: dict[str, torch.Tensor], where: object = None) -> None:
-        """Load what `state_dict` gave; every name and shape must agree.
+    def adapter_state(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+        """``state`` under the names of peft's adapter files, which do not say what the adapter is called."""
+        return {PEFT_PREFIX + name.replace(f".{self.name}.weight", ".weight"): value for name, value in state.items()}
+
+    def adapter_config(self) -> dict[str, Any] | None:
+        """What peft and diffusers must know to attach the same adapter, as in ``adapter_config.json``.
+
+        None without LoRA: peft knows no adapter of rank 0.
+        """
+        if self.rank == 0:
+            return None
+        clashes = [
+            layer for layer in self.full_layers if layer.endswith(tuple(f".{target}" for target in self.targets))
+        ]
+        return {
+            "peft_type": "LORA",
+            "r": self.rank,
+            "lora_alpha": self.alpha,
+            "target_modules": list(self.targets),
+            "exclude_modules": clashes or None,
+            "modules_to_save": list(self.full_layers) or None,
+            "inference_mode": True,
+        }
+
+    def load_state_dict(self, state: Mapping[str, torch.Tensor], where: object = None) -> None:
+        """Load what `state_dict` or `adapter_state` gave; every name and shape must agree.
 
         Raises:
             UserError: names are missing or unknown, or a shape differs (another rank, another base).
         """
+        named = rf"\1.{self.name}.weight"
+        state = {re.sub(r"(lora_[AB])\.weight$", named, k.removeprefix(PEFT_PREFIX)): v for k, v in state.items()}
         parameters = dict(self.network.named_parameters())
         missing, unknown = sorted(set(self.names) - set(state)), sorted(set(state) - set(self.names))
         if missing or unknown:

@@ -1,17 +1,23 @@
 from __future__ import annotations
 
+import errno
 import json
 import shutil
+import warnings
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from helpers import NOISE, disturb, pictures, tiny_generator
+from diffusers import AutoencoderKL, UNet2DConditionModel
+from helpers import NOISE, disturb, normal, pictures, tiny_generator
+from peft import PeftModel
 from safetensors.torch import load_file, save_file
 
 from lit_restore.errors import UserError
-from lit_restore.models.artifact import generator_config, load_generator, save_generator
+from lit_restore.models import artifact
+from lit_restore.models.artifact import PARTS, generator_config, load_generator, load_weights, save_generator
 from lit_restore.models.generator import FreeU, GeneratorConfig, OneStepGenerator
 from lit_restore.models.random_base import write_random_base
 
@@ -21,6 +27,7 @@ OPTIONS = {
     "keep_own_keys": True,
     "train_timesteps": [249, 499],
 }
+FILES = {"config.json", *(f"{part}/adapter_{file}" for part in PARTS for file in ("config.json", "model.safetensors"))}
 
 
 @pytest.fixture(scope="module")
@@ -60,11 +67,53 @@ def test_what_is_loaded_computes_the_same_bits(generator: OneStepGenerator, save
 
 
 def test_the_folder_holds_what_was_trained_and_nothing_else(generator: OneStepGenerator, saved: Path) -> None:
-    assert sorted(path.name for path in saved.iterdir()) == ["config.json", "unet.safetensors", "vae.safetensors"]
+    assert {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()} == FILES
     for part, adaptation in generator.adaptations.items():
-        assert set(load_file(saved / f"{part}.safetensors")) == set(adaptation.names)
+        stored = load_file(saved / part / "adapter_model.safetensors")
+        assert {name: tuple(value.shape) for name, value in stored.items()} == {
+            f"base_model.model.{name.replace(f'.{adaptation.name}.weight', '.weight')}": tuple(value.shape)
+            for name, value in adaptation.state_dict().items()
+        }
     config = json.loads((saved / "config.json").read_text())
-    assert (config["format"], config["iteration"], config["generator"]["freeu"]["b1"]) == (1, 12, 1.2)
+    assert (config["format"], config["iteration"], config["generator"]["freeu"]["b1"]) == (2, 12, 1.2)
+
+
+@pytest.mark.parametrize("changes", [{}, {"full_vae_layers": []}, {"lora_rank_unet": 5, "lora_rank_vae": 7}], ids=str)
+@torch.no_grad()
+def test_diffusers_and_peft_load_the_adapters_by_themselves(
+    tiny_base: Path, tmp_path: Path, changes: dict[str, Any]
+) -> None:
+    """With their own loaders, into the plain networks of the base; they then compute what ours compute."""
+    ours = tiny_generator(tiny_base, **(OPTIONS | {"freeu": None} | changes))
+    save_generator(ours, tmp_path / "model", iteration=1)
+    latent, prompt, image = normal(0, 1, 4, 8, 8), normal(1, 1, 77, 16), pictures(2, 1, 3, 64, 64)
+    networks = {"unet": (UNet2DConditionModel, lambda unet: unet(latent, 249, prompt).sample)}
+    networks["vae"] = (AutoencoderKL, lambda vae: vae.decode(vae.encode(image).latent_dist.mean).sample)
+    for part, (kind, run) in networks.items():
+        adaptation = ours.adaptations[part]
+        expected = run(adaptation.network)
+        with adaptation.off():
+            untouched = run(adaptation.network)
+        assert (expected - untouched).abs().max() > 0.05
+
+        loaded = kind.from_pretrained(tiny_base / part)
+        options = {"weight_name": "adapter_model.safetensors", "prefix": "base_model.model"}
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="You have passed exclude_modules")
+            loaded.load_lora_adapter(tmp_path / "model", subfolder=part, **options)
+        torch.testing.assert_close(run(loaded), expected, atol=1e-5, rtol=0)
+
+        loaded = PeftModel.from_pretrained(kind.from_pretrained(tiny_base / part), tmp_path / "model", subfolder=part)
+        torch.testing.assert_close(run(loaded), expected, atol=1e-5, rtol=0)
+        with loaded.disable_adapter():
+            torch.testing.assert_close(run(loaded), untouched, atol=1e-5, rtol=0)
+
+
+def test_without_lora_there_is_no_adapter_to_describe(tiny_base: Path, tmp_path: Path) -> None:
+    generator = tiny_generator(tiny_base, lora_rank_vae=0, full_vae_layers=[])
+    save_generator(generator, tmp_path / "model", iteration=1)
+    assert not (tmp_path / "model/vae/adapter_config.json").exists()
+    assert torch.equal(restore(load_generator(tmp_path / "model")), restore(generator))
 
 
 def test_saving_again_replaces_the_old_model(generator: OneStepGenerator, tiny_base: Path, saved: Path) -> None:
@@ -91,11 +140,69 @@ def test_another_base_is_refused(saved: Path, checkpoint: Path, tmp_path: Path) 
             load_generator(source, base=str(other))
 
 
+def test_a_failed_save_leaves_the_old_model_whole(
+    generator: OneStepGenerator, saved: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full after the UNet: the folder is still the old one, and nothing is left lying about."""
+    before, write = {path: path.read_bytes() for path in saved.rglob("*.*")}, artifact.write_safetensors
+
+    def write_until_full(path: Path, *arguments: Any) -> None:
+        if "vae" in path.parts:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        write(path, *arguments)
+
+    monkeypatch.setattr(artifact, "write_safetensors", write_until_full)
+    with pytest.raises(UserError, match=r"cannot write.*no space left"):
+        save_generator(generator, saved, iteration=13)
+    assert {path: path.read_bytes() for path in saved.rglob("*.*")} == before
+    assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("exchange", [True, False], ids=["in one step", "in two"])
+def test_saving_keeps_what_is_not_ours_and_nothing_stale(
+    generator: OneStepGenerator, saved: Path, monkeypatch: pytest.MonkeyPatch, exchange: bool
+) -> None:
+    if not exchange:  # as on systems that cannot swap two folders
+        monkeypatch.setattr("lit_restore.image._exchange", lambda first, second: False)
+    (saved / "notes.txt").write_text("mine")
+    (saved / "vae" / "stale.json").write_text("{}")
+    save_generator(generator, saved, iteration=13)
+    assert {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()} == FILES | {"notes.txt"}
+    assert json.loads((saved / "config.json").read_text())["iteration"] == 13
+    assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+def test_a_file_in_the_way_of_the_folder_is_not_touched(generator: OneStepGenerator, tmp_path: Path) -> None:
+    (tmp_path / "model").write_text("mine")
+    with pytest.raises(UserError, match="cannot write"):
+        save_generator(generator, tmp_path / "model", iteration=1)
+    assert (tmp_path / "model").read_text() == "mine"
+
+
+def test_weights_are_a_start_for_another_configuration(
+    generator: OneStepGenerator, saved: Path, tiny_base: Path
+) -> None:
+    other = tiny_generator(tiny_base, trained=False, **(OPTIONS | {"keep_own_keys": False, "freeu": None}))
+    load_weights(other, saved)
+    for part, adaptation in other.adaptations.items():
+        expected = generator.adaptations[part].state_dict()
+        assert all(torch.equal(value, expected[name]) for name, value in adaptation.state_dict().items())
+    assert not other.config.keep_own_keys
+    assert any(p.requires_grad for p in other.parameters())
+    for changes, message in (
+        ({"lora_rank_unet": 2}, "weights of another shape"),
+        ({"full_unet_layers": []}, "weights of another model"),
+        ({"lora_alpha_ratio": 1.0}, r"another LoRA alpha.*expected lora_alpha_ratio 1.0; found 0.5"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load_weights(tiny_generator(tiny_base, **(OPTIONS | changes)), saved)
+
+
 def cut(path: Path) -> None:
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-@pytest.mark.parametrize("file", ["config.json", "unet.safetensors", "vae.safetensors"])
+@pytest.mark.parametrize("file", sorted(FILES - {f"{part}/adapter_config.json" for part in PARTS}))
 def test_a_file_cut_in_half_or_missing_is_one_clear_error(saved: Path, file: str) -> None:
     cut(saved / file)
     with pytest.raises(UserError, match="damaged checkpoint"):
@@ -158,8 +265,8 @@ def test_a_base_is_not_a_trained_model(tiny_base: Path) -> None:
 
 def test_another_format_is_refused(saved: Path) -> None:
     config = json.loads((saved / "config.json").read_text())
-    (saved / "config.json").write_text(json.dumps(config | {"format": 2}))
-    with pytest.raises(UserError, match=r"another version.*expected 1; found 2"):
+    (saved / "config.json").write_text(json.dumps(config | {"format": 1}))
+    with pytest.raises(UserError, match=r"another version.*expected 2; found 1.*last.ckpt"):
         load_generator(saved)
 
 
