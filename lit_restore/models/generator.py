@@ -21,6 +21,7 @@ from torch import nn
 
 from lit_restore.errors import UserError
 from lit_restore.models.adaptation import UNET_LORA_TARGETS, VAE_LORA_TARGETS, Adaptation
+from lit_restore.models.attention_probe import AttentionProbe
 from lit_restore.models.base import PROMPT, load_base
 from lit_restore.models.reference_attention import (
     FeatureRecorder,
@@ -81,6 +82,8 @@ class GeneratorConfig:
     """Noise the input's latent to t before the step; off feeds the latent itself."""
     freeu: FreeU | None = None
     """FreeU in both UNets (paper: not mentioned; official: on)."""
+    compat_zero_keys: bool = False
+    """Reproduce a defect of the official code: missing references count as zero keys instead of not at all."""
 
 
 def seeded_noise(seed: int, *context: object, device: torch.device | str = "cpu") -> Draw:
@@ -123,7 +126,12 @@ class OneStepGenerator(nn.Module):
         if config.freeu is not None:
             self.unet.enable_freeu(**vars(config.freeu))
         self.shared_layers = share_decoder_attention(
-            self.unet, SharingOptions(use_adain=config.use_adain, keep_own=config.keep_own_keys)
+            self.unet,
+            SharingOptions(
+                use_adain=config.use_adain,
+                keep_own=config.keep_own_keys,
+                compat_zero_keys=config.compat_zero_keys,
+            ),
         )
         self.unet_adaptation = Adaptation(
             self.unet,
@@ -188,6 +196,7 @@ class OneStepGenerator(nn.Module):
         timestep: int | None = None,
         draw: Draw,
         sample_posterior: bool = False,
+        probe: AttentionProbe | None = None,
     ) -> torch.Tensor:
         """Restore.
 
@@ -198,6 +207,7 @@ class OneStepGenerator(nn.Module):
             timestep: noise level of the step; None = the configured one for inference.
             draw: source of noise.
             sample_posterior: sample the VAE's posterior (training) rather than take its mode.
+            probe: afterwards knows the shared attention of the layers it asks for.
 
         Returns:
             (B, 3, H, W) in [-1, 1].
@@ -207,7 +217,7 @@ class OneStepGenerator(nn.Module):
                 references, reference_mask, draw=draw, sample_posterior=sample_posterior
             )
         latent = self.encode(lq, draw, "posterior", sample_posterior)
-        clean = self.denoise(latent, references, timestep=timestep, draw=draw)
+        clean = self.denoise(latent, references, timestep=timestep, draw=draw, probe=probe)
         return self.decode(clean)
 
     def encode(self, images: torch.Tensor, draw: Draw, name: str, sample: bool) -> torch.Tensor:
@@ -230,6 +240,7 @@ class OneStepGenerator(nn.Module):
         *,
         timestep: int | None,
         draw: Draw,
+        probe: AttentionProbe | None = None,
     ) -> torch.Tensor:
         """One step from the degraded latent to the clean one, (B, C, h, w), float32."""
         step = self.config.inference_timestep if timestep is None else timestep
@@ -237,7 +248,7 @@ class OneStepGenerator(nn.Module):
         noisy = latent
         if self.config.add_noise:
             noisy = self.schedule.add_noise(latent, draw("noise", latent.shape).to(latent), steps)
-        prediction = self._unet(noisy, steps, features)
+        prediction = self._unet(noisy, steps, features, probe)
         return self.schedule.predict_clean(noisy, prediction, steps)
 
     @torch.no_grad()
@@ -268,7 +279,12 @@ class OneStepGenerator(nn.Module):
         return recorder.features(count, mask)
 
     def _unet(
-        self, latent: torch.Tensor, steps: torch.Tensor, reference: FeatureRecorder | ReferenceFeatures | None
+        self,
+        latent: torch.Tensor,
+        steps: torch.Tensor,
+        reference: FeatureRecorder | ReferenceFeatures | None,
+        probe: AttentionProbe | None = None,
     ) -> torch.Tensor:
         prompt = self.prompt_embedding.to(latent).expand(latent.shape[0], -1, -1)
-        return self.unet(latent, steps, prompt, cross_attention_kwargs={"reference": reference}).sample
+        travelling = {"reference": reference, "probe": probe}
+        return self.unet(latent, steps, prompt, cross_attention_kwargs=travelling).sample

@@ -18,6 +18,8 @@ import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention, AttnProcessor2_0
 
+from lit_restore.models.attention_probe import AttentionInputs, AttentionProbe
+
 
 @dataclass
 class ReferenceFeatures:
@@ -70,6 +72,10 @@ class SharingOptions:
     use_adain: bool = True
     keep_own: bool = False
     """Keep the restored image's own keys and values beside the references' (official code: ``train_input``)."""
+    compat_zero_keys: bool = False
+    """Set keys and values of missing references to zero instead of leaving them out. A defect of the official code
+    (instantrestore.md, D9): a zero key still draws attention, so the output is pulled to the mean of the own values.
+    Only for reproducing its numbers."""
 
 
 def adain(values: torch.Tensor, style: torch.Tensor, eps: float = 1e-5) -> torch.Tensor:
@@ -107,6 +113,9 @@ def extend_keys_values(
         keys and values (B, M, C) and which of them may be attended to, (B, M) bool or None for all. Own tokens, where
         present, come first. A sample without any real reference attends to its own tokens: ordinary self-attention.
     """
+    if options.compat_zero_keys and mask is not None:
+        reference_key, reference_value = (part * mask[:, :, None, None] for part in (reference_key, reference_value))
+        mask = None
     if options.use_adain:
         reference_value = adain(reference_value, own_value)
     key, value = reference_key.flatten(1, 2), reference_value.flatten(1, 2)
@@ -142,6 +151,7 @@ class SharedAttentionProcessor:
         attention_mask: torch.Tensor | None = None,
         temb: torch.Tensor | None = None,
         reference: FeatureRecorder | ReferenceFeatures | None = None,
+        probe: AttentionProbe | None = None,
     ) -> torch.Tensor:
         query, key, value = attn.to_q(hidden_states), attn.to_k(hidden_states), attn.to_v(hidden_states)  # (B, N, C)
         allowed = None
@@ -158,6 +168,9 @@ class SharedAttentionProcessor:
             )
         split = (attn.heads, query.shape[-1] // attn.heads)
         query, key, value = (part.unflatten(-1, split).transpose(1, 2) for part in (query, key, value))  # (B, h, ., d)
+        if probe is not None and isinstance(reference, ReferenceFeatures):
+            num_references = reference.keys[self.layer].shape[1]
+            probe.record(self.layer, AttentionInputs(query, key, allowed, num_references))
         mask = None if allowed is None else allowed[:, None, None, :]  # (B, 1, 1, M)
         output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)  # (B, h, N, d)
         output = output.transpose(1, 2).flatten(2)  # (B, N, C)
@@ -165,9 +178,11 @@ class SharedAttentionProcessor:
 
 
 class PlainProcessor(AttnProcessor2_0):
-    """Every other attention layer: diffusers' own, but aware that a ``reference`` is travelling past it."""
+    """Every other attention layer: diffusers' own, but aware that ``reference`` and ``probe`` travel past it."""
 
-    def __call__(self, attn: Attention, hidden_states: torch.Tensor, *args, reference=None, **kwargs) -> torch.Tensor:
+    def __call__(
+        self, attn: Attention, hidden_states: torch.Tensor, *args, reference=None, probe=None, **kwargs
+    ) -> torch.Tensor:
         return super().__call__(attn, hidden_states, *args, **kwargs)
 
 

@@ -1,0 +1,274 @@
+r"""Distance between chosen rows of an attention map and where they should look, without ever holding the map.
+
+One photo, one layer: queries Q (h, N, d), keys K (h, M, d), among them N of each reference, and
+
+    P = softmax(S),   S = Q K^T / sqrt(d).
+
+Supervised are few rows i, and of each only the keys j of one reference c. With target T (Gaussians, peak 1) the loss is
+
+    l2             mean_{h,i,j} (P~_ij - T~_ij)^2
+    cross_entropy  mean_{h,i} - sum_j T~_ij log P~_ij
+
+where the scaling that ~ stands for is
+
+    minmax   (X - min X) / (max X - min X) over the map; minimum and maximum carry gradient, as in the public code
+    row_sum  X_ij / sum_{j in c} X_ij: where to look in this reference, whatever the weight of the others
+    none     X itself; under cross_entropy T is made a distribution nevertheless, T_ij / sum_{j in c} T_ij
+
+**How it stays small.** Rows are computed a few at a time and forgotten. The gradient with respect to the queries is
+computed in the forward pass already, where the probabilities are at hand, and only it is kept, (h, N, d). With
+g = dL/dP, which is zero outside of reference c,
+
+    dL/dq_i = (sum_{j in c} P_ij g_ij K_j - delta_i m_i) / sqrt(d)
+    delta_i = sum_{j in c} P_ij g_ij,   m_i = sum_j P_ij K_j,
+
+so all M keys are needed only for the normaliser of a row and its mean key m_i. References are frozen, their keys need
+no gradient; the restored image's own keys do, where they take part: dL/dK_j = - sum_i delta_i P_ij q_i / sqrt(d).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch.autograd.function import once_differentiable
+
+from lit_restore.models.attention_probe import SampleAttention
+
+Scaling = Literal["minmax", "row_sum", "none"]
+Distance = Literal["l2", "cross_entropy"]
+Extremes = Literal["rows", "map"]
+
+# Probabilities in work at a time: on a CPU they should stay in its cache, a GPU wants large pieces.
+PIECE = {"cpu": 2**20, "cuda": 2**25}
+FEWEST_ROWS = 64  # of a piece while it could have fewer heads instead: products of thin matrices are slow
+SMALLEST_RANGE = 1e-8  # of probabilities; a perfectly even map has none, and nothing to be scaled
+
+
+class RowTarget(NamedTuple):
+    """Where some queries should look in one reference."""
+
+    cells: torch.Tensor
+    """(K,) int64 query cells, K > 0, each once."""
+    values: torch.Tensor
+    """(K, N) float32, at least 0: the target over the reference's cells. It is zero for all other queries."""
+    start: int
+    """Position of the reference's first cell among the keys."""
+
+
+def attention_row_loss(
+    attention: SampleAttention,
+    targets: Sequence[RowTarget],
+    *,
+    scaling: Scaling = "minmax",
+    distance: Distance = "l2",
+    extremes: Extremes = "rows",
+) -> torch.Tensor:
+    """The loss of the module's text, averaged over ``targets``; a scalar, differentiable once.
+
+    Args:
+        attention: queries and keys of one photo at one layer.
+        targets: at least one.
+        scaling, distance: see above; min-max scaled maps are no distributions, so there is no cross entropy of them.
+        extremes: where ``minmax`` looks for minimum and maximum of P: in all keys of the supervised ``rows``, or in the
+            whole ``map`` as the public code does, which costs another product of all queries and keys.
+    """
+    if (scaling, distance) == ("minmax", "cross_entropy"):
+        raise ValueError("cross_entropy compares distributions; min-max scaled maps are none")
+    own = attention.key[:, : attention.num_own]
+    key = attention.key.detach()
+    return _RowLoss.apply(attention.query, own, key, tuple(targets), scaling, distance, extremes)
+
+
+class _RowLoss(torch.autograd.Function):
+    """Value and gradient in one go."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        own: torch.Tensor,
+        key: torch.Tensor,
+        targets: Sequence[RowTarget],
+        scaling: Scaling,
+        distance: Distance,
+        extremes: Extremes,
+    ) -> torch.Tensor:
+        # In single precision whatever the network computes in: logits in bfloat16 are off by some per cent.
+        with torch.autocast(query.device.type, enabled=False):
+            scale, dtype = query.shape[-1] ** -0.5, torch.promote_types(query.dtype, torch.float32)
+            rows = _Rows(query.to(dtype) * scale, key.to(dtype), own.shape[1] if ctx.needs_input_grad[1] else 0)
+            if scaling == "row_sum":
+                value = sum(rows.conditional(target, distance) for target in targets)
+            else:
+                value = rows.joint(targets, distance, extremes if scaling == "minmax" else None)
+        weight = 1 / len(targets)
+        ctx.save_for_backward(rows.query_gradient * (scale * weight), rows.own_gradient * weight)
+        ctx.dtypes = query.dtype, own.dtype
+        return value * weight
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, own = ctx.saved_tensors
+        # Multiplied before rounding: under fp16 the upstream gradient carries the loss scale.
+        own = (own * upstream).to(ctx.dtypes[1]) if ctx.needs_input_grad[1] else None
+        return (query * upstream).to(ctx.dtypes[0]), own, None, None, None, None, None, None
+
+
+class _Rows:
+    """Value and gradient of the loss, a few rows and heads at a time.
+
+    Args:
+        query: (h, N, d), divided by sqrt(d).
+        key: (h, M, d).
+        num_own: so many of the first keys get a gradient.
+    """
+
+    def __init__(self, query: torch.Tensor, key: torch.Tensor, num_own: int) -> None:
+        self.query, self.key = query, key
+        self.query_gradient = torch.zeros_like(query)
+        self.own_gradient = torch.zeros_like(key[:, :num_own])
+
+    def conditional(self, target: RowTarget, distance: Distance) -> torch.Tensor:
+        """Loss of rows which are distributions over one reference's cells."""
+        wanted, value = _normalised(target.values), self.query.new_zeros(())
+        count = len(self.query) * (len(wanted) if distance == "cross_entropy" else wanted.numel())
+        for heads, part in self._pieces(*wanted.shape):
+            cells, key = target.cells[part], self._reference_key(target, heads)
+            logits = self.query[heads, cells] @ key.transpose(1, 2)
+            probability = torch.softmax(logits, dim=-1)
+            if distance == "cross_entropy":
+                value += (torch.logsumexp(logits, dim=-1) - (logits * wanted[part]).sum(-1)).sum()
+                slope = probability.sub_(wanted[part])
+            else:
+                error = probability - wanted[part]
+                value += error.square().sum()
+                slope = 2 * probability * (error - (probability * error).sum(-1, keepdim=True))
+            self.query_gradient[heads].index_add_(1, cells, slope @ key, alpha=1 / count)
+        return value / count
+
+    def joint(self, targets: Sequence[RowTarget], distance: Distance, extremes: Extremes | None) -> torch.Tensor:
+        """Loss of rows which are distributions over all keys; ``extremes`` None = not min-max scaled."""
+        shape = self.query.shape[:2]
+        self.log_sum = self.query.new_zeros(shape)
+        """(h, N) log sum_j exp S_ij; this and the next three are filled for the rows in use."""
+        self.lowest, self.highest = self.query.new_full(shape, torch.inf), self.query.new_full(shape, -torch.inf)
+        """(h, N) min_j and max_j P_ij."""
+        self.mean_key = torch.zeros_like(self.query)
+        """(h, N, d) m_i."""
+        self.pull = self.query.new_zeros(shape)
+        """(h, N) delta_i."""
+        supervised = self.query.new_zeros(shape[1], dtype=torch.bool)
+        for target in targets:
+            supervised[target.cells] = True
+        cells = supervised.nonzero().flatten()
+        self._look_at_all_keys(cells, mean_key=True)
+        if extremes == "map":
+            self._look_at_all_keys((~supervised).nonzero().flatten(), mean_key=False)
+        if distance == "cross_entropy":
+            value = sum(self._cross_entropy(target) for target in targets)
+        elif extremes is None:
+            value = sum(self._squares(target, target.values)[0] for target in targets)
+        else:
+            value = self._min_max_squares(targets)
+        self.query_gradient -= self.pull[..., None] * self.mean_key
+        self._pass_on_to_own_keys(cells)
+        return value
+
+    def _look_at_all_keys(self, cells: torch.Tensor, mean_key: bool) -> None:
+        """Normaliser, range and mean key of some rows."""
+        for heads, part in self._pieces(len(cells), self.key.shape[1]):
+            rows, key = cells[part], self.key[heads]
+            weights = self.query[heads, rows] @ key.transpose(1, 2)
+            lowest, highest = torch.aminmax(weights, dim=-1)
+            weights.sub_(highest[..., None]).exp_()
+            total = weights.sum(-1)
+            self.log_sum[heads, rows] = highest + total.log()
+            self.lowest[heads, rows], self.highest[heads, rows] = (lowest - highest).exp() / total, 1 / total
+            if mean_key:
+                self.mean_key[heads, rows] = (weights @ key) / total[..., None]
+
+    def _squares(
+        self, target: RowTarget, wanted: torch.Tensor, low: torch.Tensor | float = 0.0, span: torch.Tensor | float = 1.0
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """mean ((P - low) / span - wanted)^2, and the sum of its derivatives with respect to P."""
+        value, slopes, count = self.query.new_zeros(()), self.query.new_zeros(()), len(self.query) * wanted.numel()
+        for heads, part in self._pieces(*wanted.shape):
+            cells, key = target.cells[part], self._reference_key(target, heads)
+            probability = (self.query[heads, cells] @ key.transpose(1, 2)).sub_(self.log_sum[heads, cells, None]).exp_()
+            error = ((probability - low) / span).sub_(wanted[part])
+            value += error.square().sum()
+            slope = error.mul_(2 / (count * span))
+            slopes += slope.sum()
+            slope.mul_(probability)
+            self.pull[heads].index_add_(1, cells, slope.sum(-1))
+            self.query_gradient[heads].index_add_(1, cells, slope @ key)
+        return value / count, slopes
+
+    def _min_max_squares(self, targets: Sequence[RowTarget]) -> torch.Tensor:
+        """Both maps scaled to [0, 1]: u = (P - low) / span, so du/dlow = (u - 1) / span and du/dhigh = -u / span."""
+        low_place, high_place = self.lowest.argmin(), self.highest.argmax()
+        low, high = self.lowest.flatten()[low_place], self.highest.flatten()[high_place]
+        span = (high - low).clamp_min(SMALLEST_RANGE)
+        value, slopes = self.query.new_zeros(()), self.query.new_zeros(())
+        for target in targets:
+            highest = target.values.max()
+            lowest = target.values.min() if len(target.cells) == self.query.shape[1] else torch.zeros_like(highest)
+            one, slope = self._squares(target, (target.values - lowest) / (highest - lowest), low, span)
+            value, slopes = value + one, slopes + slope
+        # With P = low + span u, what g u sums up to follows from the sums of g and of P g.
+        scaled_slopes = (self.pull.sum() - low * slopes) / span
+        self._pass_on_to_entry(low_place, torch.argmin, scaled_slopes - slopes)
+        self._pass_on_to_entry(high_place, torch.argmax, -scaled_slopes)
+        return value
+
+    def _cross_entropy(self, target: RowTarget) -> torch.Tensor:
+        """mean of - sum_j T_ij log P_ij = log_sum_i - q_i sum_j T_ij K_j."""
+        wanted, heads = _normalised(target.values), slice(None)
+        centre = wanted @ self._reference_key(target, heads)  # (h, K, d)
+        count = len(self.query) * len(wanted)
+        self.query_gradient.index_add_(1, target.cells, centre, alpha=-1 / count)
+        self.pull[:, target.cells] -= 1 / count
+        return (self.log_sum[:, target.cells] - (self.query[:, target.cells] * centre).sum(-1)).sum() / count
+
+    def _pass_on_to_entry(self, place: torch.Tensor, pick: Callable[..., torch.Tensor], slope: torch.Tensor) -> None:
+        """Add the gradient that reaches one probability, the one ``pick`` finds in the row at ``place`` of (h, N)."""
+        head, cell = place // self.query.shape[1], place % self.query.shape[1]
+        query, key = self.query[head, cell], self.key[head]
+        row = torch.softmax(key @ query, dim=0)  # (M,)
+        entry = pick(row)
+        slopes = -slope * row[entry] * row
+        slopes[entry] += slope * row[entry]
+        self.query_gradient[head, cell] += slopes @ key
+        self.own_gradient[head] += torch.outer(slopes[: self.own_gradient.shape[1]], query)
+
+    def _pass_on_to_own_keys(self, cells: torch.Tensor) -> None:
+        """dL/dK_j = - sum_i delta_i P_ij q_i for the restored image's own keys."""
+        num_own = self.own_gradient.shape[1]
+        if num_own == 0:
+            return
+        for heads, part in self._pieces(len(cells), num_own):
+            rows = cells[part]
+            query = self.query[heads, rows]
+            probability = query @ self.key[heads, :num_own].transpose(1, 2)
+            probability.sub_(self.log_sum[heads, rows, None]).exp_().mul_(self.pull[heads, rows, None])
+            self.own_gradient[heads] -= probability.transpose(1, 2) @ query
+
+    def _reference_key(self, target: RowTarget, heads: slice) -> torch.Tensor:
+        return self.key[heads, target.start : target.start + target.values.shape[1]]
+
+    def _pieces(self, num_rows: int, num_keys: int) -> Iterator[tuple[slice, slice]]:
+        """Heads and rows, so that a piece of the map has about PIECE entries, few heads rather than few rows."""
+        size, num_heads = PIECE.get(self.key.device.type, PIECE["cuda"]), len(self.key)
+        heads = max(1, min(num_heads, size // (num_keys * FEWEST_ROWS)))
+        rows = max(1, size // (num_keys * heads))
+        for head in range(0, num_heads, heads):
+            for row in range(0, num_rows, rows):
+                yield slice(head, head + heads), slice(row, row + rows)
+
+
+def _normalised(values: torch.Tensor) -> torch.Tensor:
+    """Rows that sum to 1."""
+    return values / values.sum(1, keepdim=True)
