@@ -38,7 +38,7 @@ ALLOWED = {
 # Library -> the only places that know it; quiet.py only tells it to talk less.
 HOMES = {
     "diffusers": ("models/", "training/autoencoder.py", "training/denoiser.py", "quiet.py"),  # recipes of a base
-    "transformers": ("models/base.py", "models/discriminator_features.py", "quiet.py"),
+    "transformers": ("models/", "quiet.py"),
     "peft": ("models/adaptation.py",),
     "huggingface_hub": ("models/base.py", "quiet.py"),
     "lpips": ("losses/perceptual.py",),

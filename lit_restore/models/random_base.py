@@ -1,8 +1,10 @@
-"""A base of the right shape with random weights: for tests, memory checks and trying a config without downloads.
+"""Networks of the right shape with random weights: for tests, memory checks and trying a config without downloads.
 
     python -m lit_restore.models.random_base sd-turbo weights/random-sd-turbo
+    python -m lit_restore.models.random_base dinov2-large weights/random-dinov2
 
-It restores nothing; it has SD-Turbo's (or a tiny network's) layers, names and sizes.
+The base restores nothing and the discriminator's DINOv2 sees nothing; they have the layers, names and sizes of the
+real ones (or of tiny networks).
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
 
 Shape = Literal["tiny", "sd-turbo"]
+DinoShape = Literal["dinov2-tiny", "dinov2-large"]
 
 SCHEDULER = {  # of SD-Turbo
     "_class_name": "EulerDiscreteScheduler",
@@ -48,6 +51,32 @@ _VAE = {
     "tiny": {"block_out_channels": (8, 16, 16, 16), "norm_num_groups": 8},
     "sd-turbo": {"block_out_channels": (128, 256, 512, 512), "norm_num_groups": 32},
 }
+_DINOV2 = {
+    "dinov2-tiny": {"hidden_size": 128, "num_hidden_layers": 9, "num_attention_heads": 2},
+    "dinov2-large": {"hidden_size": 1024, "num_hidden_layers": 24, "num_attention_heads": 16},
+}
+
+
+def build_unet(shape: Shape) -> UNet2DConditionModel:
+    """The UNet of SD-Turbo, or one like it with few channels, freshly initialised."""
+    return UNet2DConditionModel(
+        sample_size=64,
+        down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
+        up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
+        use_linear_projection=True,
+        **_UNET[shape],
+    )
+
+
+def build_vae(shape: Shape) -> AutoencoderKL:
+    """The VAE of Stable Diffusion, or one like it with few channels, freshly initialised."""
+    return AutoencoderKL(
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=2,
+        latent_channels=4,
+        **_VAE[shape],
+    )
 
 
 def write_random_base(folder: str | Path, shape: Shape = "tiny", *, seed: int = 0) -> Path:
@@ -55,24 +84,24 @@ def write_random_base(folder: str | Path, shape: Shape = "tiny", *, seed: int = 
     folder = Path(folder)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        unet = UNet2DConditionModel(
-            sample_size=64,
-            down_block_types=("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",),
-            up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * 3,
-            use_linear_projection=True,
-            **_UNET[shape],
-        )
-        vae = AutoencoderKL(
-            down_block_types=("DownEncoderBlock2D",) * 4,
-            up_block_types=("UpDecoderBlock2D",) * 4,
-            layers_per_block=2,
-            latent_channels=4,
-            **_VAE[shape],
-        )
+        unet, vae = build_unet(shape), build_vae(shape)
         embedding = torch.randn(1, 77, _UNET[shape]["cross_attention_dim"])
     for name, network in (("unet", unet), ("vae", vae)):
         (network.half() if shape == "sd-turbo" else network).save_pretrained(folder / name)
     write_constant_parts(folder, embedding)
+    return folder
+
+
+def write_random_dinov2(folder: str | Path, shape: DinoShape = "dinov2-tiny", *, seed: int = 0) -> Path:
+    """Write ``config.json`` and ``model.safetensors`` of a DINOv2 (large: float16, 0.6 GB); returns the folder."""
+    from transformers import Dinov2Config, Dinov2Model
+
+    folder = Path(folder)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        # Position embeddings of 518 px, as the published networks have them.
+        network = Dinov2Model(Dinov2Config(image_size=518, **_DINOV2[shape]))
+    (network.half() if shape == "dinov2-large" else network).save_pretrained(folder)
     return folder
 
 
@@ -86,11 +115,12 @@ def write_constant_parts(folder: Path, embedding: torch.Tensor) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shape", choices=list(_UNET))
+    parser.add_argument("shape", choices=[*_UNET, *_DINOV2])
     parser.add_argument("folder")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    print(write_random_base(options.folder, options.shape, seed=options.seed))
+    write = write_random_dinov2 if options.shape in _DINOV2 else write_random_base
+    print(write(options.folder, options.shape, seed=options.seed))
 
 
 if __name__ == "__main__":
