@@ -5,12 +5,22 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 
 from lit_restore.models.adaptation import Adaptation
 from lit_restore.models.generator import GeneratorConfig, OneStepGenerator, fixed_noise
 
 NOISE = fixed_noise(3)
+FIXTURES = Path(__file__).resolve().parent / "fixtures"
+
+
+def for_each_math_file(metafunc: pytest.Metafunc, own: str) -> None:
+    """Let ``math_file`` be our copy of the official numbers, or those of the folders given as --parity-fixtures."""
+    if "math_file" in metafunc.fixturenames:
+        folders = metafunc.config.getoption("--parity-fixtures")
+        files = [folder / "math.safetensors" for folder in folders or ()] or [FIXTURES / "instantrestore_math" / own]
+        metafunc.parametrize("math_file", files, ids=lambda file: file.parent.name)
 
 
 def tiny_config(base: Path, **changes: Any) -> GeneratorConfig:
