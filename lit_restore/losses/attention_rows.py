@@ -4,16 +4,16 @@ One photo, one layer: queries Q (h, N, d), keys K (h, M, d), among them N of eac
 
     P = softmax(S),   S = Q K^T / sqrt(d).
 
-Supervised are few rows i, and of each only the keys j of one reference c. With target T (Gaussians, peak 1) the loss is
+Supervised are few rows i, and of each only the keys j of one reference c. With target T the loss is
 
-    l2             mean_{h,i,j} (P~_ij - T~_ij)^2
-    cross_entropy  mean_{h,i} - sum_j T~_ij log P~_ij
+    l2             mean_{h,i,j} (P~_ij - T_ij)^2
+    cross_entropy  mean_{h,i} - sum_j T_ij log P~_ij
 
 where the scaling that ~ stands for is
 
-    minmax   (X - min X) / (max X - min X) over the map; minimum and maximum carry gradient, as in the public code
-    row_sum  X_ij / sum_{j in c} X_ij: where to look in this reference, whatever the weight of the others
-    none     X itself; under cross_entropy T is made a distribution nevertheless, T_ij / sum_{j in c} T_ij
+    minmax   (P - min P) / (max P - min P) over the map; minimum and maximum carry gradient, as in the public code
+    row_sum  P_ij / sum_{j in c} P_ij: where to look in this reference, whatever the weight of the others
+    none     P itself
 
 **How it stays small.** Rows are computed a few at a time and forgotten. The gradient with respect to the queries is
 computed in the forward pass already, where the probabilities are at hand, and only it is kept, (h, N, d). With
@@ -52,7 +52,7 @@ class RowTarget(NamedTuple):
     cells: torch.Tensor
     """(K,) int64 query cells, K > 0, each once."""
     values: torch.Tensor
-    """(K, N) float32, at least 0: the target over the reference's cells. It is zero for all other queries."""
+    """(K, N) float32, T over the reference's cells, scaled like P; under cross_entropy each row sums to 1."""
     start: int
     """Position of the reference's first cell among the keys."""
 
@@ -70,7 +70,8 @@ def attention_row_loss(
     Args:
         attention: queries and keys of one photo at one layer.
         targets: at least one.
-        scaling, distance: see above; min-max scaled maps are no distributions, so there is no cross entropy of them.
+        scaling, distance: see the module's text; there is no cross entropy of min-max scaled maps, as they are no
+            distributions.
         extremes: where ``minmax`` looks for minimum and maximum of P: in all keys of the supervised ``rows``, or in the
             whole ``map`` as the public code does, which costs another product of all queries and keys.
     """
@@ -133,7 +134,7 @@ class _Rows:
 
     def conditional(self, target: RowTarget, distance: Distance) -> torch.Tensor:
         """Loss of rows which are distributions over one reference's cells."""
-        wanted, value = _normalised(target.values), self.query.new_zeros(())
+        wanted, value = target.values, self.query.new_zeros(())
         count = len(self.query) * (len(wanted) if distance == "cross_entropy" else wanted.numel())
         for heads, part in self._pieces(*wanted.shape):
             cells, key = target.cells[part], self._reference_key(target, heads)
@@ -170,7 +171,7 @@ class _Rows:
         if distance == "cross_entropy":
             value = sum(self._cross_entropy(target) for target in targets)
         elif extremes is None:
-            value = sum(self._squares(target, target.values)[0] for target in targets)
+            value = sum(self._squares(target)[0] for target in targets)
         else:
             value = self._min_max_squares(targets)
         self.query_gradient -= self.pull[..., None] * self.mean_key
@@ -191,10 +192,11 @@ class _Rows:
                 self.mean_key[heads, rows] = (weights @ key) / total[..., None]
 
     def _squares(
-        self, target: RowTarget, wanted: torch.Tensor, low: torch.Tensor | float = 0.0, span: torch.Tensor | float = 1.0
+        self, target: RowTarget, low: torch.Tensor | float = 0.0, span: torch.Tensor | float = 1.0
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """mean ((P - low) / span - wanted)^2, and the sum of its derivatives with respect to P."""
-        value, slopes, count = self.query.new_zeros(()), self.query.new_zeros(()), len(self.query) * wanted.numel()
+        """mean ((P - low) / span - T)^2, and the sum of its derivatives with respect to P."""
+        wanted, count = target.values, len(self.query) * target.values.numel()
+        value, slopes = self.query.new_zeros(()), self.query.new_zeros(())
         for heads, part in self._pieces(*wanted.shape):
             cells, key = target.cells[part], self._reference_key(target, heads)
             probability = (self.query[heads, cells] @ key.transpose(1, 2)).sub_(self.log_sum[heads, cells, None]).exp_()
@@ -208,15 +210,13 @@ class _Rows:
         return value / count, slopes
 
     def _min_max_squares(self, targets: Sequence[RowTarget]) -> torch.Tensor:
-        """Both maps scaled to [0, 1]: u = (P - low) / span, so du/dlow = (u - 1) / span and du/dhigh = -u / span."""
+        """P scaled to [0, 1]: u = (P - low) / span, so du/dlow = (u - 1) / span and du/dhigh = -u / span."""
         low_place, high_place = self.lowest.argmin(), self.highest.argmax()
         low, high = self.lowest.flatten()[low_place], self.highest.flatten()[high_place]
         span = (high - low).clamp_min(SMALLEST_RANGE)
         value, slopes = self.query.new_zeros(()), self.query.new_zeros(())
         for target in targets:
-            highest = target.values.max()
-            lowest = target.values.min() if len(target.cells) == self.query.shape[1] else torch.zeros_like(highest)
-            one, slope = self._squares(target, (target.values - lowest) / (highest - lowest), low, span)
+            one, slope = self._squares(target, low, span)
             value, slopes = value + one, slopes + slope
         # With P = low + span u, what g u sums up to follows from the sums of g and of P g.
         scaled_slopes = (self.pull.sum() - low * slopes) / span
@@ -226,9 +226,8 @@ class _Rows:
 
     def _cross_entropy(self, target: RowTarget) -> torch.Tensor:
         """mean of - sum_j T_ij log P_ij = log_sum_i - q_i sum_j T_ij K_j."""
-        wanted, heads = _normalised(target.values), slice(None)
-        centre = wanted @ self._reference_key(target, heads)  # (h, K, d)
-        count = len(self.query) * len(wanted)
+        centre = target.values @ self._reference_key(target, slice(None))  # (h, K, d)
+        count = len(self.query) * len(target.cells)
         self.query_gradient.index_add_(1, target.cells, centre, alpha=-1 / count)
         self.pull[:, target.cells] -= 1 / count
         return (self.log_sum[:, target.cells] - (self.query[:, target.cells] * centre).sum(-1)).sum() / count
@@ -267,8 +266,3 @@ class _Rows:
         for head in range(0, num_heads, heads):
             for row in range(0, num_rows, rows):
                 yield slice(head, head + heads), slice(row, row + rows)
-
-
-def _normalised(values: torch.Tensor) -> torch.Tensor:
-    """Rows that sum to 1."""
-    return values / values.sum(1, keepdim=True)

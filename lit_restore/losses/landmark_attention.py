@@ -167,7 +167,17 @@ class LandmarkAttentionLoss:
             reference_mask=batch["reference_landmark_mask"][sample, reference],
             variant=self.config.targets,
         )
-        return RowTarget(rows.query, rows.values, attention.starts[reference])
+        return RowTarget(rows.query, self._scaled(rows.values, attention), attention.starts[reference])
+
+    def _scaled(self, values: torch.Tensor, attention: SampleAttention) -> torch.Tensor:
+        """The target map's listed rows (K, N) on the scale of the attention they are compared with."""
+        if self.config.scaling == "row_sum" or self.config.distance == "cross_entropy":
+            return values / values.sum(1, keepdim=True).clamp_min(torch.finfo(values.dtype).tiny)
+        if self.config.scaling == "minmax":
+            every_row = len(values) == attention.query.shape[1]  # else others are zero
+            low = values.min() if every_row else 0.0
+            return (values - low) / (values.max() - low)
+        return values
 
 
 def _check(config: LandmarkAttentionConfig, num_layers: int) -> None:

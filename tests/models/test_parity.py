@@ -11,7 +11,9 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from lit_restore.losses.attention_rows import RowTarget, attention_row_loss
 from lit_restore.losses.ms_ssim import ms_ssim
+from lit_restore.models.attention_probe import AttentionProbe, SampleAttention
 from lit_restore.models.base import load_base
 from lit_restore.models.generator import FreeU, GeneratorConfig, OneStepGenerator
 
@@ -28,18 +30,13 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     folders = metafunc.config.getoption("--parity-fixtures") or [DEFAULT]
     if "case" in metafunc.fixturenames:
         cases = [
-            pytest.param(folder, case, id=f"{folder.name}-{case['name']}", marks=_not_yet(case))
+            pytest.param(folder, case, id=f"{folder.name}-{case['name']}")
             for folder in folders
             for case in manifest(folder)["cases"]
         ]
         metafunc.parametrize(("folder", "case"), cases)
     elif "folder" in metafunc.fixturenames:
         metafunc.parametrize("folder", folders, ids=lambda folder: folder.name)
-
-
-def _not_yet(case: Case) -> list[pytest.MarkDecorator]:
-    zeroed = any(valid < case["num_refs"] for valid in case.get("valid_indices") or [])
-    return [pytest.mark.skip(reason="zeroed-key compat mode is not built yet")] if zeroed else []
 
 
 @cache
@@ -77,6 +74,7 @@ def generator(folder: Path, shared: bool, use_adain: bool, keep_own: bool, freeu
         keep_own_keys=keep_own,
         reference_noise=True,
         freeu=FreeU() if freeu else None,
+        compat_zero_keys=True,  # acts only where references are missing, as in c10 and c11
     )
     built = OneStepGenerator(config).eval()
     for part, adaptation in built.adaptations.items():
@@ -89,7 +87,7 @@ def of_case(folder: Path, case: Case) -> OneStepGenerator:
     return generator(folder, *switches)
 
 
-def run(folder: Path, case: Case) -> Tensors:
+def run(folder: Path, case: Case, probe: AttentionProbe | None = None) -> Tensors:
     """The case from its stored pictures and random draws, with what happens in between."""
     restorer, inputs = of_case(folder, case), tensors(folder / "inputs.safetensors")
     side, batch, count = case["image_size"], case["batch"], case["num_refs"]
@@ -97,11 +95,12 @@ def run(folder: Path, case: Case) -> Tensors:
         "posterior": inputs[f"noise_post_input_{side}"][:batch],
         "noise": inputs[f"noise_t_input_{side}"][:batch],
     }
-    references = None
+    references = mask = None
     if count:
         references = inputs[f"refs_{side}_u8"][:batch, :count] / 127.5 - 1
         draws["reference_posterior"] = inputs[f"noise_post_refs_{side}"][:batch, :count]
         draws["reference_noise"] = inputs[f"noise_t1_refs_{side}"][:batch, :count]
+        mask = torch.arange(count) < torch.tensor(case["valid_indices"] or [count] * batch)[:, None]
     seen: Tensors = {}
     # The last call of each is that of the input; those before it are of the references.
     hooks = [
@@ -115,9 +114,11 @@ def run(folder: Path, case: Case) -> Tensors:
         seen["output"] = restorer(
             inputs[f"image_{side}_u8"][:batch] / 127.5 - 1,
             references,
+            mask,
             timestep=case["t"],
             draw=lambda name, shape: draws[name].reshape(shape),
             sample_posterior=True,
+            probe=probe,
         )
     finally:
         for hook in hooks:
@@ -181,27 +182,98 @@ def test_parity_of_reference_keys_and_values(folder: Path) -> None:
         torch.testing.assert_close(found, stored[name], atol=2e-4, rtol=0)
 
 
+@torch.no_grad()
+def test_parity_of_attention(folder: Path) -> None:
+    checked = 0
+    for case in manifest(folder)["cases"]:
+        stored = {k: v for k, v in tensors(folder / case["file"]).items() if k.startswith("attn")}
+        if not stored:
+            continue
+        probe = AttentionProbe(range(9))
+        run(folder, case, probe)
+        for name, expected in stored.items():
+            kind, layer = name.split(".")
+            attention = probe.seen[int(layer)].sample(0)
+            tokens = attention.query.shape[1]
+            cells = torch.arange(tokens)
+            found = attention.rows(cells[1 :: tokens // 8] if kind == "attn_strided" else cells)
+            if kind == "attn_mass":
+                found = found.unflatten(-1, (-1, tokens)).sum(-1).mean(1)
+            torch.testing.assert_close(found, expected[0], atol=5e-5, rtol=0)
+            checked += 1
+    assert checked > 0
+
+
 def test_parity_of_gradients(folder: Path) -> None:
     expected = manifest(folder)["gradients"]["mse"]
-    case = next(case for case in manifest(folder)["cases"] if case["name"] == expected["case"])
-    restorer, inputs = of_case(folder, case), tensors(folder / "inputs.safetensors")
+    computed = run(folder, case_named(folder, expected["case"]))
+    target = tensors(folder / "inputs.safetensors")["target_128_u8"] / 127.5 - 1
+    check_gradients(folder, "mse", (computed["output"] - target).square().mean())
+
+
+def test_parity_of_the_gradients_of_landmark_attention(folder: Path) -> None:
+    """Whole-map min-max scaling, as in the public code; through `SampleAttention`, as in training."""
+    expected, stored = manifest(folder)["gradients"]["las"], tensors(folder / "gradients.safetensors")
+    probe = AttentionProbe([expected["layer"]])
+    run(folder, case_named(folder, expected["case"]), probe)
+    attention = probe.seen[expected["layer"]].sample(0)
+    cells = stored["las.mask"][0].nonzero().flatten()
+    target = RowTarget(cells, unit_range(stored["las.target"][0])[cells], attention.starts[expected["reference"]])
+    check_gradients(folder, "las", attention_row_loss(attention, [target], extremes="map"))
+
+
+def check_gradients(folder: Path, kind: str, loss: torch.Tensor) -> None:
+    """Value, the norm of every parameter's gradient, and some full gradients."""
+    expected = manifest(folder)["gradients"][kind]
+    restorer = of_case(folder, case_named(folder, expected["case"]))
     restorer.zero_grad()
-    loss = (run(folder, case)["output"] - (inputs["target_128_u8"] / 127.5 - 1)).square().mean()
     loss.backward()
     assert loss.item() == pytest.approx(expected["value"], rel=1e-5)
     parameters = {f"{part}.{n}": p for part in ("unet", "vae") for n, p in getattr(restorer, part).named_parameters()}
     norms = {official_name(name): norm for name, norm in expected["per_parameter_norm"].items()}
-    assert set(norms) == {name for name, p in parameters.items() if p.requires_grad}
+    trained = {name: parameter.grad for name, parameter in parameters.items() if parameter.requires_grad}
+    assert set(norms) <= set(trained)
+    assert {name for name, gradient in trained.items() if gradient is None} == {
+        name for name in trained if norms.get(name) is None
+    }
     for name, norm in norms.items():
-        gradient = parameters[name].grad
-        if norm is None:
-            assert gradient is None, name
-        else:
-            assert gradient.norm().item() == pytest.approx(norm, rel=1e-3, abs=1e-9), name
+        if norm is not None:
+            assert trained[name].norm().item() == pytest.approx(norm, rel=1e-3, abs=1e-9), name
     for name, value in tensors(folder / "gradients.safetensors").items():
-        if name.startswith("mse."):
-            found = parameters[official_name(name.removeprefix("mse."))].grad
+        if name.startswith(f"{kind}.net."):
+            found = parameters[official_name(name.removeprefix(f"{kind}."))].grad
             torch.testing.assert_close(found, value, atol=1e-6, rtol=0)
+
+
+def case_named(folder: Path, name: str) -> Case:
+    return next(case for case in manifest(folder)["cases"] if case["name"] == name)
+
+
+def test_parity_of_landmark_attention(folder: Path) -> None:
+    """Loss and gradient of a stored map, from queries and keys that give this map."""
+    stored = tensors(folder / "math.safetensors")
+    expected = json.loads((folder / "math.json").read_text())["landmark_loss"]
+    attention = stored["las.attn"][0].double()  # (h, q, n * q)
+    heads, tokens, num_keys = attention.shape
+    cells = stored["las.mask"][0].nonzero().flatten()
+    assert torch.equal(stored["las.target"][0, 0], stored["las.target"][0, 1])
+    # One key per direction: the query's components are the logits, times sqrt(d).
+    query = (attention.log() * num_keys**0.5).requires_grad_()
+    key = torch.eye(num_keys, dtype=torch.float64).expand(heads, -1, -1)
+    sample = SampleAttention(query, key, tuple(range(0, num_keys, tokens)))
+    for case in expected:
+        reference = case["reference"]
+        target = RowTarget(cells, unit_range(stored["las.target"][0, 0])[cells], sample.starts[reference])
+        loss = attention_row_loss(sample, [target], extremes="map")
+        assert loss.item() == pytest.approx(case["value"], rel=1e-5)
+        (found,) = torch.autograd.grad(loss, query)
+        slope = stored[f"las.grad{reference}"][0].double()
+        logit_slope = attention * (slope - (attention * slope).sum(-1, keepdim=True))
+        torch.testing.assert_close(found * num_keys**0.5, logit_slope, atol=1e-7, rtol=1e-4)
+
+
+def unit_range(target: torch.Tensor) -> torch.Tensor:
+    return (target - target.min()) / (target.max() - target.min())
 
 
 def test_parity_of_ms_ssim(folder: Path) -> None:
