@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import signal
 import sys
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -69,7 +70,7 @@ class Checkpoints(Checkpoint):
             interrupted = trainer.strategy.reduce_boolean_decision(interrupted, all=False)
         finished = self._seen >= pl_module.max_iterations
         if interrupted or finished or self._seen % self.every_iterations == 0:
-            self._save(trainer)
+            self._save(trainer, pl_module)
         if interrupted:
             raise KeyboardInterrupt
 
@@ -77,20 +78,18 @@ class Checkpoints(Checkpoint):
         self._interrupt.stop_listening()
         if self._saved != pl_module.iteration or not last_checkpoint(trainer.default_root_dir).exists():
             self._seen = pl_module.iteration
-            self._save(trainer)
+            self._save(trainer, pl_module)
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         self._interrupt.stop_listening()
 
-    def _save(self, trainer: Trainer) -> None:
-        if not trainer.fast_dev_run:
-            trainer.save_checkpoint(last_checkpoint(trainer.default_root_dir))
+    def _save(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.fast_dev_run:  # a trial that leaves nothing
+            with tempfile.TemporaryDirectory() as folder:
+                _write(trainer, pl_module, Path(folder))
+        else:
+            _write(trainer, pl_module, Path(trainer.default_root_dir))
             self._saved = self._seen
-
-    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        generator = getattr(pl_module, "generator", None)
-        if generator is not None and trainer.is_global_zero:
-            save_generator(generator, Path(trainer.default_root_dir) / "model", iteration=pl_module.iteration)
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Tell Lightning that its one long epoch is not over, wherever the checkpoint was saved.
@@ -98,11 +97,18 @@ class Checkpoints(Checkpoint):
         Without this a run that has ended could not be continued to a larger ``max_iterations``.
         """
         progress = checkpoint["loops"]["fit_loop"]
-        batches = progress["epoch_loop.batch_progress"]["total"]["processed"]
+        batches = checkpoint.get("lit_restore", checkpoint)["iteration"] * getattr(pl_module, "accumulate", 1)
         batch = {"ready": batches, "started": batches, "processed": batches, "completed": batches - 1}
         epoch = {"ready": 1, "started": 1, "processed": 0, "completed": 0}
         progress["epoch_loop.batch_progress"] = {"total": batch, "current": dict(batch), "is_last_batch": False}
         progress["epoch_progress"] = {"total": epoch, "current": dict(epoch)}
+
+
+def _write(trainer: Trainer, pl_module: LightningModule, folder: Path) -> None:
+    if trainer.is_global_zero and hasattr(pl_module, "generator"):
+        with pl_module.averaged_weights():
+            save_generator(pl_module.generator, folder / "model", iteration=pl_module.iteration)
+    trainer.save_checkpoint(last_checkpoint(folder))
 
 
 class _Interrupt:

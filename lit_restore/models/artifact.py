@@ -201,6 +201,8 @@ def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, State]]:
             fix=f"Convert it first: lit_restore convert {path} FOLDER" if official else None,
         )
     state = checkpoint["state_dict"]
+    # A run that averages its weights restores with the average.
+    state = {key.removeprefix("average."): value for key, value in state.items() if key.startswith("average.")} or state
     states = {
         part: {key.removeprefix(f"{part}."): value for key, value in state.items() if key.startswith(f"{part}.")}
         for part in PARTS

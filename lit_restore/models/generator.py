@@ -193,7 +193,7 @@ class OneStepGenerator(nn.Module):
         references: torch.Tensor | ReferenceFeatures | None = None,
         reference_mask: torch.Tensor | None = None,
         *,
-        timestep: int | None = None,
+        timestep: int | torch.Tensor | None = None,
         draw: Draw,
         sample_posterior: bool = False,
         probe: AttentionProbe | None = None,
@@ -204,7 +204,7 @@ class OneStepGenerator(nn.Module):
             lq: (B, 3, H, W) in [-1, 1].
             references: (B, R, 3, H, W) in [-1, 1], or features from `reference_features`; None or R = 0: none.
             reference_mask: (B, R) bool, True = real.
-            timestep: noise level of the step; None = the configured one for inference.
+            timestep: noise level of the step, one for all or (B,) int64; None = the configured one for inference.
             draw: source of noise.
             sample_posterior: sample the VAE's posterior (training) rather than take its mode.
             probe: afterwards knows the shared attention of the layers it asks for.
@@ -238,13 +238,13 @@ class OneStepGenerator(nn.Module):
         latent: torch.Tensor,
         features: ReferenceFeatures | None,
         *,
-        timestep: int | None,
+        timestep: int | torch.Tensor | None,
         draw: Draw,
         probe: AttentionProbe | None = None,
     ) -> torch.Tensor:
         """One step from the degraded latent to the clean one, (B, C, h, w), float32."""
         step = self.config.inference_timestep if timestep is None else timestep
-        steps = torch.full((latent.shape[0],), step, device=latent.device)
+        steps = torch.as_tensor(step, device=latent.device).expand(latent.shape[0])
         noisy = latent
         if self.config.add_noise:
             noisy = self.schedule.add_noise(latent, draw("noise", latent.shape).to(latent), steps)

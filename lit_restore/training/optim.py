@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -52,3 +52,18 @@ def learning_rate(config: OptimizerConfig, iteration: int, max_iterations: int) 
 def set_learning_rate(optimizer: torch.optim.Optimizer, value: float) -> None:
     for group in optimizer.param_groups:
         group["lr"] = value
+
+
+def gradient_norm(parameters: Iterable[nn.Parameter]) -> torch.Tensor:
+    """Global L2 norm of the gradients there are, a scalar."""
+    return nn.utils.get_total_norm([p.grad for p in parameters if p.grad is not None])
+
+
+def clip_gradients(parameters: Sequence[nn.Parameter], config: OptimizerConfig, norm: torch.Tensor) -> None:
+    """Scale the gradients down so that the global ``norm`` becomes ``config.clip_norm`` at most.
+
+    Only their ratio counts: gradients that still carry the loss scale of fp16 are clipped right with the norm they will
+    have without it.
+    """
+    if config.clip_norm > 0:
+        nn.utils.clip_grads_with_norm_(parameters, config.clip_norm, norm)

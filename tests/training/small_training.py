@@ -12,12 +12,16 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import torch
 from pytorch_lightning import Callback, LightningModule, Trainer
 
 from lit_restore.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints
 from lit_restore.data.datamodule import RestorationDataModule
 from lit_restore.data.synthetic_folder import SyntheticPeople
 from lit_restore.losses.composite import LossConfig
+from lit_restore.losses.identity import IdentityConfig
+from lit_restore.losses.landmark_attention import LandmarkAttentionConfig
+from lit_restore.models.discriminator import AdversarialConfig
 from lit_restore.models.generator import GeneratorConfig
 from lit_restore.training.optim import OptimizerConfig
 from lit_restore.training.restoration import RestorationModule
@@ -38,6 +42,18 @@ def learner(base: Path, *, max_iterations: int = 4, **changes: Any) -> Restorati
     )
 
 
+def all_losses(recognition: Path | str, **adversarial: Any) -> LossConfig:
+    """Every term on, with one small network as identity network and as backbone of the discriminator."""
+    return LossConfig(
+        l1=1.0,
+        ms_ssim=0.5,
+        lpips=0.0,
+        identity=IdentityConfig(weight=1.0, network=str(recognition)),
+        landmark_attention=LandmarkAttentionConfig(weight=50.0),
+        adversarial=AdversarialConfig(**({"weight": 0.5, "backbone": str(recognition)} | adversarial)),
+    )
+
+
 def people(cache: Path, **changes: Any) -> RestorationDataModule:
     options = {"size_px": 64, "batch_size": 2, "eval_batch_size": 2, "max_references": 2, "num_workers": 0}
     options |= {"scale_degradation": True, "zero_reference_probability": 0.3}
@@ -45,13 +61,39 @@ def people(cache: Path, **changes: Any) -> RestorationDataModule:
 
 
 class Losses(Callback):
-    """Every batch's loss, as it was computed."""
+    """Every iteration's loss, as it was computed; with a discriminator the sum of both."""
 
     def __init__(self) -> None:
         self.values: list[float] = []
+        self.iteration = 0
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.iteration = pl_module.iteration
 
     def on_train_batch_end(self, trainer: Trainer, pl_module: LightningModule, *_: Any) -> None:
-        self.values.append(float(trainer.callback_metrics["train/loss"]))
+        if pl_module.iteration > self.iteration:
+            self.iteration = pl_module.iteration
+            logged = trainer.callback_metrics
+            self.values.append(float(logged["train/loss"]) + float(logged.get("train/discriminator/loss", 0)))
+
+
+class Updates(Callback):
+    """Learning rate and gradient of every update of one player, as the optimiser used them."""
+
+    def __init__(self, player: int = 0) -> None:
+        self.player = player
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        self.rates: list[float] = []
+        self.gradients: list[list[torch.Tensor]] = []
+        trainer.optimizers[self.player].register_step_post_hook(self._record)
+
+    def _record(self, optimizer: torch.optim.Optimizer, *_: object) -> None:
+        self.rates.append(optimizer.param_groups[0]["lr"])
+        self.gradients.append([p.grad.clone() for p in optimizer.param_groups[0]["params"] if p.grad is not None])
+
+    def norms(self) -> list[float]:
+        return [torch.nn.utils.get_total_norm(gradients).item() for gradients in self.gradients]
 
 
 class Kill(Callback):
@@ -66,13 +108,12 @@ class Kill(Callback):
 
 
 def trainer(folder: Path, *callbacks: Callback, every: int = 100, **options: Any) -> Trainer:
-    values: dict[str, Any] = {"max_epochs": 1, "limit_val_batches": 0, "num_sanity_val_steps": 0}
+    values: dict[str, Any] = {"max_epochs": 1, "limit_val_batches": 0, "num_sanity_val_steps": 0, "logger": False}
     return Trainer(
         accelerator="cpu",
         default_root_dir=folder,
         callbacks=[Checkpoints(every), *callbacks],
         plugins=[AtomicCheckpointIO(), *options.pop("plugins", [])],
-        logger=False,
         enable_progress_bar=False,
         enable_model_summary=False,
         **(values | options),
@@ -82,7 +123,7 @@ def trainer(folder: Path, *callbacks: Callback, every: int = 100, **options: Any
 def fit(
     folder: Path, module: RestorationModule, data: RestorationDataModule, *callbacks: Callback, **options: Any
 ) -> list[float]:
-    """Train; the loss of every batch."""
+    """Train; the loss of every iteration."""
     losses, resumed = Losses(), options.pop("ckpt_path", None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
