@@ -205,6 +205,7 @@ def load_recognizer(source: str) -> Recognizer:
 
 def _public(path: Path) -> Recognizer:
     content = decode(path)
+    content = content if isinstance(content, dict) else {}
     content = content.get("state_dict", content)  # the whole checkpoint of a training
     # A training's network is one part of what it saves (AdaFace: beside the classifier's weights).
     state = {name.removeprefix("model."): tensor for name, tensor in content.items() if name.startswith("model.")}

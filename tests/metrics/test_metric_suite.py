@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from face_networks import write_reid
 from helpers import pictures
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from torch import nn
 
+from lit_restore.data.canonical_face import POINTS_68, densify
+from lit_restore.faces.alignment import ffhq_template, points_5_from_68, similarity, transform_points
+from lit_restore.faces.crop import REID_CROP, crop_faces
 from lit_restore.metrics.image import psnr, ssim
 from lit_restore.metrics.suite import METRICS, MetricSuite
+from lit_restore.models.recognition import Recognizer, load_recognizer
 
 
 @pytest.fixture(scope="module")
@@ -59,10 +66,10 @@ def test_values_do_not_depend_on_the_batch(pair) -> None:
 
 
 class Direction(nn.Module):
-    """Stands for a recognition network: the mean colour as a unit vector."""
+    """Stands for a recognition network: the mean colour."""
 
     def forward(self, faces: torch.Tensor) -> torch.Tensor:
-        return nn.functional.normalize(faces.mean((2, 3)), dim=1)
+        return faces.mean((2, 3))
 
 
 class Distance(nn.Module):
@@ -75,7 +82,7 @@ class Distance(nn.Module):
 def test_suite_takes_network_range_and_gives_every_metric_per_image(pair) -> None:
     restored, hq = (2 * images - 1 for images in pair)
     assert set(MetricSuite()(restored, hq)) == {"psnr", "ssim"}
-    values = MetricSuite(lpips=Distance(), recognition=Direction())(restored, hq)
+    values = MetricSuite(lpips=Distance(), recognition=Recognizer(Direction(), "mean colour"))(restored, hq)
     assert list(values) == list(METRICS)
     torch.testing.assert_close(values["psnr"], psnr(*pair), atol=1e-3, rtol=0)
     torch.testing.assert_close(values["ssim"], ssim(*pair), atol=1e-4, rtol=0)
@@ -88,10 +95,36 @@ def test_identity_is_the_cosine_of_the_two_faces() -> None:
     colours = torch.tensor([[1.0, 0, 0], [1, 1, 0], [-1, 0, 0]])
     faces = colours[:, :, None, None].expand(-1, -1, 16, 16)
     red = faces[:1].expand(3, -1, -1, -1)
-    identity = MetricSuite(recognition=Direction())(faces, red)["identity"]
+    identity = MetricSuite(recognition=Recognizer(Direction(), "mean colour"))(faces, red)["identity"]
     assert identity.tolist() == pytest.approx([1, math.sqrt(0.5), -1], abs=1e-6)
 
 
 def test_out_of_range_pixels_are_clipped_as_a_picture_file_would() -> None:
     hq = torch.ones(1, 3, 16, 16)
     assert MetricSuite()(3 * hq, hq)["ssim"].item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("points", ["target", "template"])
+def test_faces_are_cut_out_where_the_network_needs_it(tmp_path: Path, points: str) -> None:
+    network = load_recognizer(write_reid(tmp_path / "reid.safetensors"))
+    suite = MetricSuite(recognition=network, points=points)
+    restored, hq = pictures(0, 3, 3, 128, 128), pictures(1, 3, 3, 128, 128)
+    face = transform_points(densify(POINTS_68), similarity(points_5_from_68(POINTS_68), ffhq_template(128)))
+    landmarks = torch.from_numpy(np.stack([face] * 3)).float()
+    mask = torch.ones(3, 1349, dtype=torch.bool)
+    mask[1] = False
+    identity = suite(restored, hq, landmarks, mask)["identity"]
+    five = points_5_from_68(face[:68]) if points == "target" else ffhq_template(128)
+    crops = (crop_faces(images, np.stack([five] * 3), REID_CROP) for images in (restored, hq))
+    first, second = (network(crop) for crop in crops)
+    expected = (first * second).sum(1)
+    expected[1] = torch.nan if points == "target" else expected[1]
+    torch.testing.assert_close(identity, expected, atol=1e-5, rtol=0, equal_nan=True)
+    assert suite.protocol() == {
+        "identity": {
+            "network": "face-reidentification-retail-0095",
+            "weights": network.fingerprint,
+            "crop": f"face-reidentification-retail-0095 five points, 128 px, points: {points}",
+        }
+    }
+    assert MetricSuite().protocol() == {}

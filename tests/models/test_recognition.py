@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -7,6 +8,7 @@ import torch
 from helpers import pictures
 
 from lit_restore.errors import UserError
+from lit_restore.models.base import BUNDLED
 from lit_restore.models.recognition import SmallRecognizer, load_recognizer
 
 
@@ -62,3 +64,36 @@ def test_weights_of_another_size_are_refused(folder: Path) -> None:
     (folder.parent / "other" / "model.safetensors").replace(folder / "model.safetensors")
     with pytest.raises(UserError, match="no usable recognition network"):
         load_recognizer(str(folder))
+
+
+def test_stays_frozen_and_in_eval_mode(folder: Path) -> None:
+    network = load_recognizer(str(folder)).train()
+    assert not any(module.training for module in network.modules())
+    assert not any(p.requires_grad for p in network.parameters())
+
+
+def test_the_fingerprint_belongs_to_the_weights_and_not_to_the_folder(folder: Path) -> None:
+    fingerprint = load_recognizer(str(folder)).fingerprint
+    shutil.copytree(folder, folder.parent / "copy")
+    assert load_recognizer(str(folder.parent / "copy")).fingerprint == fingerprint
+    torch.manual_seed(1)
+    SmallRecognizer(widths=(4, 8), embedding=16, size_px=32).save(folder.parent / "other")
+    assert load_recognizer(str(folder.parent / "other")).fingerprint != fingerprint
+
+
+def test_what_stands_beside_a_number(folder: Path) -> None:
+    network = load_recognizer(str(folder))
+    assert network.protocol("target") == {
+        "network": str(folder),
+        "weights": network.fingerprint,
+        "crop": "whole picture",
+    }
+
+
+@pytest.mark.skipif(
+    not (BUNDLED / "synthetic128" / "recognition_train").is_dir(), reason="the second network is not bundled yet"
+)
+def test_the_bundled_networks_of_training_and_evaluation_are_two() -> None:
+    judge, trainer = (load_recognizer(f"bundled:synthetic128/{name}") for name in ("recognition", "recognition_train"))
+    assert judge.fingerprint != trainer.fingerprint
+    assert judge.network.config != trainer.network.config

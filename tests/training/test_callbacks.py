@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from face_networks import write_reid
 from helpers import pictures
 from PIL import Image
 from small_training import fit, learner, people, trainer
@@ -20,6 +22,8 @@ from lit_restore.data.collate import collate
 from lit_restore.data.datamodule import RestorationDataModule
 from lit_restore.errors import UserError
 from lit_restore.image import read_rgb, to_uint8
+from lit_restore.losses.composite import LossConfig
+from lit_restore.losses.identity import IdentityConfig
 from lit_restore.metrics.suite import MetricSuite
 from lit_restore.models.recognition import SmallRecognizer, load_recognizer
 from lit_restore.training.restoration import RestorationModule
@@ -95,6 +99,65 @@ def test_a_missing_network_is_one_clear_error_before_training(module, people_cac
     for callback in (Metrics(recognition="nowhere"), ReferenceStudy(recognition="nowhere")):
         with pytest.raises(UserError, match="no usable recognition network: nowhere"):
             fit(tmp_path, module, people(people_cache), callback)
+
+
+def test_the_network_that_trains_does_not_judge(
+    tiny_base: Path, people_cache: Path, tmp_path: Path, recognition: str
+) -> None:
+    losses = LossConfig(l1=1.0, ms_ssim=0.0, lpips=0.0, identity=IdentityConfig(weight=1.0, network=recognition))
+    module = learner(tiny_base, max_iterations=1, losses=losses)
+    copied = shutil.copytree(recognition, tmp_path / "under another name")
+    for kind in (Metrics, ReferenceStudy):
+        with pytest.raises(UserError, match=r"the identity metric uses the network.*another name.*allow_training_netw"):
+            fit(tmp_path / "refused", module, people(people_cache), kind(recognition=str(copied)))
+    torch.manual_seed(1)
+    SmallRecognizer(widths=(4, 8), embedding=16, size_px=32).save(tmp_path / "other")
+    runner = trainer(tmp_path / "run", limit_val_batches=1)
+    for options in ({"recognition": str(tmp_path / "other")}, {"recognition": str(copied)}):
+        callback = Metrics(**options, allow_training_network=options["recognition"] == str(copied))
+        runner.callbacks = [callback]
+        (logged,) = runner.validate(module, people(people_cache, eval_batch_size=2), verbose=False)
+        assert "val/identity" in logged
+
+
+def test_what_the_numbers_depend_on_is_kept_with_them(
+    tiny_base: Path, people_cache: Path, tmp_path: Path, recognition: str
+) -> None:
+    protocol = {"identity": load_recognizer(recognition).protocol("target")}
+    found, *_ = study(tiny_base, people_cache, tmp_path, recognition, batch_size=2)
+    assert found["protocol"] == protocol
+    fit(tmp_path / "fit", learner(tiny_base, max_iterations=1), people(people_cache), Metrics(recognition=recognition))
+    assert json.loads((tmp_path / "fit" / "metrics_protocol.json").read_text()) == protocol
+
+
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_only_photos_with_a_face_count_for_identity(
+    module, people_cache: Path, tmp_path: Path, batch_size: int
+) -> None:
+    network = write_reid(tmp_path / "reid.safetensors")
+    data = prepared(people_cache, eval_batch_size=batch_size)
+    dataset = data.datasets["val"]
+    original = type(dataset).__getitem__
+
+    class Hidden(type(dataset)):
+        def __getitem__(self, item):
+            sample = original(self, item)
+            if item == 0:
+                sample["landmark_mask"] = torch.zeros_like(sample["landmark_mask"])
+            return sample
+
+    dataset.__class__ = Hidden
+    runner = trainer(tmp_path, Metrics(recognition=network), limit_val_batches=1.0)
+    (logged,) = runner.validate(module, data, verbose=False)
+    suite, values = MetricSuite(recognition=load_recognizer(network)), []
+    for index in range(1, len(dataset)):
+        batch = collate([dataset[index]])
+        with torch.no_grad():
+            restored = module.restore(batch)
+        values.append(suite(restored, *(batch[n] for n in ("hq", "landmarks", "landmark_mask")))["identity"].item())
+    assert logged["val/identity"] == pytest.approx(np.mean(values), abs=1e-3)
+    assert logged["val/faces_found"] == pytest.approx(len(values) / len(dataset))
+    assert "val/psnr" in logged
 
 
 def study(tiny_base: Path, cache: Path, folder: Path, recognition: str, batch_size: int, **options) -> tuple:
