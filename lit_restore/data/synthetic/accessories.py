@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from lit_restore.data.synthetic.backdrop import Scene, blend
-from lit_restore.data.synthetic.curves import clamp, length, ramp
+from lit_restore.data.synthetic.curves import clamp, grey, length, ramp, tinted
 from lit_restore.data.synthetic.person import Person
 from lit_restore.data.synthetic.skin import linear
 
@@ -51,10 +51,10 @@ def paint_ear(scene: Scene, image: np.ndarray, side: int) -> None:
     rim = np.exp(-0.5 * np.square((radius - 0.86) / 0.10))
     hollow = np.exp(-0.5 * (np.square((a + 0.15) / 0.38) + np.square((b - 0.08) / 0.40)))
     fold = np.exp(-0.5 * np.square((radius - 0.62) / 0.09)) * ramp(b, 0.5, 0.0)
-    shade = (0.86 + 0.16 * rim - 0.42 * hollow - 0.16 * fold)[..., None]
+    shade = 0.86 + 0.16 * rim - 0.42 * hollow - 0.16 * fold
     tone = linear(scene.who.skin) * np.float32([1.0, 0.88, 0.86])
     light = scene.light(tuple(view.rotation @ np.array([side * 0.55, 0.0, 0.83])))
-    blend(image[window], coverage, (tone * light * shade).astype(np.float32))
+    blend(image[window], coverage, tinted(shade, tone * light))
 
 
 def paint_earring(scene: Scene, image: np.ndarray, side: int) -> None:
@@ -71,12 +71,12 @@ def paint_earring(scene: Scene, image: np.ndarray, side: int) -> None:
     if window is None:
         return
     radius = length(a, b)
-    soft = max(1 / reach, 0.05)
+    soft = max(1 / float(reach), 0.05)
     distance = 1 - radius if kind == "stud" else 0.20 - np.abs(radius - 0.78)
     coverage = clamp(distance / soft + 0.5)
     gleam = np.exp(-0.5 * (np.square((a + 0.3) / 0.3) + np.square((b + 0.35) / 0.3)))
     light = scene.light((0.0, -0.2, 0.95))
-    blend(image[window], coverage, (metal * light * (0.75 + 1.3 * gleam)[..., None]).astype(np.float32))
+    blend(image[window], coverage, tinted(0.75 + 1.3 * gleam, metal * light))
 
 
 def _local_axes(
@@ -108,14 +108,15 @@ def paint_glasses(scene: Scene, image: np.ndarray) -> None:
     reach = 0.07 * scene.view.scale
     move = np.float32([[1, 0, -light[0] * reach], [0, 1, -light[1] * reach]])
     shadow = cv2.warpAffine(cv2.GaussianBlur(frame, (0, 0), 0.012 * scene.view.scale + 0.3), move, frame.shape)
-    image *= 1 - 0.30 * shadow[..., None] * (1 - 0.6 * scene.around.light.softness)
+    image *= grey(1 - 0.30 * (1 - 0.6 * scene.around.light.softness) * shadow)
     x, y = scene.pixels()
     sheen = ramp(np.sin((x + y) * np.float32(5.5 / scene.view.scale) + 6 * light[0]), 0.55, 1.0)
-    image *= 1 - 0.06 * lenses[..., None]
-    image += (0.05 * lenses * sheen)[..., None]
+    image *= grey(1 - 0.06 * lenses)
+    image += grey(0.05 * lenses * sheen)
     shine = 0.75 + 0.5 * ramp(np.sin((x - 0.4 * y) * np.float32(4.0 / scene.view.scale)), 0.7, 1.0)
-    colour = linear(glasses.colour) * scene.light((0.0, -0.3, 0.9)) * shine[..., None] + 0.015
-    blend(image, frame, colour.astype(np.float32))
+    colour = tinted(shine, linear(glasses.colour) * scene.light((0.0, -0.3, 0.9)))
+    colour += np.float32(0.015)
+    blend(image, frame, colour)
 
 
 def _glasses_masks(scene: Scene) -> tuple[np.ndarray, np.ndarray]:

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 
 from lit_restore.data.synthetic.camera import View, pixel_rays
-from lit_restore.data.synthetic.curves import clamp, lattice_noise, length, ramp
+from lit_restore.data.synthetic.curves import clamp, grey, lattice_noise, length, ramp, tinted
 from lit_restore.data.synthetic.nuisance import Nuisance
 from lit_restore.data.synthetic.person import Hair, Person
 from lit_restore.data.synthetic.seeds import random_state
@@ -31,8 +31,9 @@ class Scene:
         """(..., 3) light that reaches a matt surface with a camera-frame normal given by components."""
         light = self.around.light
         facing = sum(n * d for n, d in zip(normal, light.direction, strict=True))
-        facing = np.clip((np.asarray(facing) + 0.25) / 1.25, 0, None)
-        return facing[..., None] * np.float32(light.key) + np.float32(light.fill)
+        facing = np.maximum((np.asarray(facing, dtype=np.float32) + np.float32(0.25)) * np.float32(1 / 1.25), 0)
+        planes = [facing * np.float32(k) + np.float32(f) for k, f in zip(light.key, light.fill, strict=True)]
+        return cv2.merge(planes) if facing.ndim == 2 else np.stack(planes, axis=-1)
 
     def pixels(self, first_row: int = 0) -> tuple[np.ndarray, np.ndarray]:
         """Open grids of pixel x (1, S) and y (rows, 1), from a row downwards."""
@@ -41,8 +42,10 @@ class Scene:
 
 
 def blend(image: np.ndarray, coverage: np.ndarray, colour: np.ndarray) -> None:
-    """Paint ``colour`` over ``image`` (..., 3) in place where ``coverage`` (...) is 1."""
-    image += coverage[..., None] * (colour - image)
+    """Paint ``colour`` over ``image`` (H, W, 3) in place where ``coverage`` (H, W) is 1; all float32."""
+    change = colour - image
+    change *= grey(coverage)
+    image += change
 
 
 # --- background -------------------------------------------------------------------------------------------------
@@ -66,10 +69,11 @@ def background(scene: Scene) -> np.ndarray:
         share = np.clip(share + 0.08 * lattice_noise(kind.noise_seed, (22, 22), (size, size), "twigs"), 0, 1.3)
     elif kind.kind == "plain":
         share = 0.7 * share + 0.5 * ((x - np.float32(centre[0])) ** 2 + (y - np.float32(centre[1])) ** 2)
-    image = first + np.clip(share, 0, 1.2)[..., None].astype(np.float32) * (second - first)
+    share = clamp(share, 0.0, 1.2)
+    image = cv2.merge([share * (b - a) + a for a, b in zip(first, second, strict=True)])
     if kind.kind == "bokeh":
         _bokeh(image, rng)
-    return image.astype(np.float32)
+    return image
 
 
 def _bokeh(image: np.ndarray, rng: np.random.RandomState) -> None:
@@ -86,7 +90,7 @@ def _bokeh(image: np.ndarray, rng: np.random.RandomState) -> None:
         window = image[first_y:last_y, first_x:last_x]
         distance = length(line[None, first_x:last_x] - np.float32(cx), line[first_y:last_y, None] - np.float32(cy))
         disc = ramp(distance, radius + 0.012, radius - 0.012) * (0.55 + 0.45 * ramp(distance, 0.3 * radius, radius))
-        window += 0.55 * disc[..., None] * tint
+        window += tinted(disc, 0.55 * tint)
 
 
 # --- neck and clothes -------------------------------------------------------------------------------------------
@@ -117,7 +121,8 @@ def neck_and_clothes(scene: Scene, image: np.ndarray) -> np.ndarray:
     under_chin = 1 - 0.62 * ramp(height, 1.35, 0.80)
     muscle = 1 - 0.10 * np.exp(-0.5 * np.square((np.abs(across) - 0.22 - 0.1 * (1.3 - height)) / 0.05))
     tone = linear(scene.who.skin) * np.float32([0.94, 0.88, 0.86])
-    colour = tone * scene.light((round_x, 0.15, np.sqrt(1 - 0.9 * round_x**2))) * (under_chin * muscle)[..., None]
+    colour = scene.light((round_x, 0.15, np.sqrt(1 - 0.9 * round_x * round_x)))
+    colour *= tinted(under_chin * muscle, tone)
     blend(image[first_row:], coverage, colour)
     neck[first_row:] = coverage
     _clothes(scene, image[first_row:], across, height, pixel)
@@ -134,8 +139,9 @@ def _clothes(scene: Scene, image: np.ndarray, across: np.ndarray, height: np.nda
     seam = 1 - 0.25 * np.exp(-0.5 * np.square((distance - 0.045) / 0.012))
     shade = (1 + 0.10 * folds) * seam * (1 - 0.35 * np.exp(-clamp(distance) / 0.05) * (side < 0.62))
     normal_x = np.clip(across * 0.45, -0.8, 0.8)
-    colour = linear(scene.around.clothes) * scene.light((normal_x, -0.25, 0.85)) * shade[..., None]
-    blend(image, coverage, colour.astype(np.float32))
+    colour = scene.light((normal_x, -0.25, 0.85))
+    colour *= tinted(shade, linear(scene.around.clothes))
+    blend(image, coverage, colour)
 
 
 # --- hair behind the face ---------------------------------------------------------------------------------------
@@ -156,7 +162,8 @@ def hair_behind(scene: Scene, image: np.ndarray, neck: np.ndarray) -> None:
     flare = 1 + 0.10 * ramp(height, -0.2, 0.7) * (style.curl < 0.9) - 0.5 * ramp(height, -0.7, -1.6)
     half = style.back_width * scene.who.head.width * flare + wave
     if style.back_bottom < 1.5:  # rounded ends
-        half = half * np.sqrt(clamp(1 - np.power(np.clip((height - style.back_bottom + 0.45) / 0.45, 0, 1), 4)))
+        end = np.square(clamp((height - style.back_bottom + 0.45) / 0.45))
+        half = half * np.sqrt(1 - end * end)
     coverage = clamp((half - np.abs(across)) * scale + 0.5) * ramp(height, -1.3, -1.0)
     front = neck if not cloth else np.float32(0)
     coverage = coverage * (1 - front)
@@ -173,16 +180,16 @@ def _strand_colour(scene: Scene, across: np.ndarray, height: np.ndarray, half: n
     tone = 1 + 0.15 * cv2.remap(table, map_x, map_y, cv2.INTER_LINEAR)
     round_x = np.clip(across / np.maximum(half, 0.1), -1, 1)
     inner = 0.38 + 0.62 * ramp(np.abs(across), 0.45, 1.0)  # dark behind the neck
-    light = scene.light((round_x, 0.0, np.sqrt(1 - 0.95 * round_x**2)))
-    return linear(scene.who.hair.visible_colour) * light * np.clip(inner * np.square(tone), 0.1, 2.5)[..., None]
+    light = scene.light((round_x, 0.0, np.sqrt(1 - 0.95 * round_x * round_x)))
+    return light * tinted(clamp(inner * np.square(tone), 0.1, 2.5), linear(scene.who.hair.visible_colour))
 
 
 def _cloth_colour(scene: Scene, across: np.ndarray, height: np.ndarray, half: np.ndarray) -> np.ndarray:
     folds = 1 + 0.14 * np.sin(16 * across + 7 * height * np.sign(across)) * ramp(np.abs(across), 0.1, 0.4)
     round_x = np.clip(across / np.maximum(half, 0.1), -1, 1)
     shade = folds * (1 - 0.45 * ramp(length(across, height - 0.3), 0.9, 0.6))
-    light = scene.light((0.8 * round_x, 0.0, np.sqrt(1 - 0.6 * round_x**2)))
-    return linear(scene.who.hair.visible_colour) * light * shade[..., None]
+    light = scene.light((0.8 * round_x, 0.0, np.sqrt(1 - 0.6 * round_x * round_x)))
+    return light * tinted(shade, linear(scene.who.hair.visible_colour))
 
 
 def hair_outline(scene: Scene, image: np.ndarray) -> None:
@@ -207,7 +214,8 @@ def hair_outline(scene: Scene, image: np.ndarray) -> None:
     coverage = clamp((reach - radius) / soft + 0.5)
     normal = (first / radius, -up, 0.45)
     depth = 0.45 + 0.55 * clamp((reach - radius) / 0.25)  # darker towards the rim
-    colour = linear(scene.who.hair.visible_colour) * scene.light(normal) * (0.8 * depth * np.square(tone))[..., None]
+    colour = scene.light(normal)
+    colour *= tinted(0.8 * depth * np.square(tone), linear(scene.who.hair.visible_colour))
     blend(image, coverage * style.density, colour)
 
 

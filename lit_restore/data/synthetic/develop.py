@@ -7,6 +7,7 @@ from functools import lru_cache
 import cv2
 import numpy as np
 
+from lit_restore.data.synthetic.curves import grey, scaled
 from lit_restore.data.synthetic.nuisance import Camera
 from lit_restore.data.synthetic.person import Person
 from lit_restore.data.synthetic.skin import linear
@@ -19,12 +20,12 @@ def metered(who: Person) -> float:
 
 def develop(image: np.ndarray, camera: Camera, metering: float) -> np.ndarray:
     """Linear light to an 8-bit photo: exposure, white balance, highlights rolled off, contrast, grain."""
-    image = image * (np.float32(camera.white_balance) * np.float32(camera.exposure * metering))
-    image = np.sqrt(np.clip(image, 0, None))
-    image = np.where(image > 0.8, 0.8 + 0.2 * np.tanh((image - 0.8) * 5.0 * 0.8), image)
-    image = image + np.float32(camera.contrast * 0.5) * (image * image * (3 - 2 * image) - image)
-    image += (camera.noise * _grain(image.shape[0], camera.noise_offset))[..., None]
-    return np.clip(np.rint(image * 255), 0, 255).astype(np.uint8)
+    image = scaled(image, np.float32(camera.white_balance) * np.float32(camera.exposure * metering))
+    image = np.sqrt(np.maximum(image, 0))
+    image = np.where(image > 0.8, 0.8 + 0.2 * np.tanh((image - 0.8) * (5.0 * 0.8)), image)
+    image += np.float32(camera.contrast * 0.5) * (image * image * (3 - 2 * image) - image)
+    image += grey(camera.noise * _grain(image.shape[0], camera.noise_offset))
+    return cv2.convertScaleAbs(np.maximum(image, 0), alpha=255)
 
 
 @lru_cache(maxsize=8)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 
-from lit_restore.data.synthetic.curves import bump, clamp, inside, length, ramp
+from lit_restore.data.synthetic.curves import bump, clamp, inside, length, power, ramp
 from lit_restore.data.synthetic.features import EyeCurve, MouthCurve, brow_line
 from lit_restore.data.synthetic.nuisance import Expression
 from lit_restore.data.synthetic.person import Person
@@ -29,18 +30,35 @@ def paint_features(texture: Texture, who: Person, expression: Expression, light_
     hair = np.stack([texture.hair[rows, left][:, ::-1], texture.hair[rows, right]])
     x, y = texture.x[rows, right], texture.y[rows, right]
     _paint_brows(pair, x, y, hair, who, expression)
-    _paint_eyes(pair, x, y, EyeCurve(who, expression), light_x)
+    # the eyes and their lids lie below this row
+    first = face_window(who.head, (eyes.spacing, eyes.y - 0.25, eyes.spacing, eyes.y), size_px)[0].start - rows.start
+    eye_pair = np.ascontiguousarray(pair[:, first:])
+    _paint_eyes(eye_pair, x[first:], y[first:], EyeCurve(who, expression), light_x, _texel(x))
+    pair[:, first:] = eye_pair
     paint[rows, left], paint[rows, right] = pair[0, :, ::-1], pair[1]
-    window = face_window(who.head, (-0.62, mouth.y - 0.22, 0.62, mouth.y + 0.38), size_px)
-    _paint_mouth(paint[window], texture.x[window], texture.y[window], MouthCurve(who, expression))
+    rows, columns = face_window(who.head, (-0.62, mouth.y - 0.22, 0.62, mouth.y + 0.38), size_px)
+    texel = _texel(texture.x[rows, columns])
+    reach = 1.55 * mouth.width  # as far as the shadow at the corners of the broadest smile
+    _, columns = face_window(who.head, (-reach, mouth.y, reach, mouth.y), size_px)
+    window = (rows, columns)
+    _paint_mouth(paint[window], texture.x[window], texture.y[window], MouthCurve(who, expression), texel)
     return paint
 
 
 def _over(paint: np.ndarray, coverage: np.ndarray, colour: np.ndarray, gloss: float) -> None:
-    """Blend colour (3,) or (..., 3) and gloss over paint (..., 4) in place."""
-    target = np.empty((*colour.shape[:-1], 4), dtype=np.float32)
-    target[..., :3], target[..., 3] = colour, gloss
-    paint += coverage[..., None] * (target - paint)
+    """Blend colour (3,) or (H, W, 3) and gloss over paint (H, W, 4) in place; coverage (H, W)."""
+    colours = colour if colour.ndim == 1 else cv2.split(colour)
+    left = 1 - coverage
+    paint *= cv2.merge([left] * 4)
+    paint += cv2.merge([coverage * c for c in (*colours, np.float32(gloss))])
+
+
+def _over_both(pair: np.ndarray, coverage: np.ndarray, colour: np.ndarray, gloss: float) -> None:
+    """`_over` for (2, h, w, 4) with coverage (h, w) or (2, h, w) and colour (3,) or (2, h, w, 3)."""
+    _, height, width, _ = pair.shape
+    coverage = np.broadcast_to(coverage, (2, height, width)).reshape(2 * height, width)
+    colour = colour if colour.ndim == 1 else colour.reshape(2 * height, width, 3)
+    _over(pair.reshape(2 * height, width, 4), coverage, colour, gloss)
 
 
 def _texel(paint_x: np.ndarray) -> float:
@@ -54,7 +72,7 @@ def _paint_brows(
     """On (2, h, w, 4): the left side mirrored, and the right side at ``x``, ``y`` (h, w)."""
     t = (x - np.float32(who.eyes.spacing - 0.185)) * np.float32(1 / 0.54)
     _, centre = brow_line(who, expression, t)
-    thickness = who.brows.thickness * (1 - 0.72 * np.power(clamp(t), 1.6)) * ramp(t, -0.10, 0.16)
+    thickness = who.brows.thickness * (1 - 0.72 * power(clamp(t), 1.6)) * ramp(t, -0.10, 0.16)
     strokes = 0.5 + 0.5 * np.sin(120 * np.abs(x) + 70 * (y - centre) * (1.3 - t)) * np.sin(71 * np.abs(x) + 1.0)
     distance = thickness - np.abs(y - centre)
     ends = ramp(t, 1.06, 0.92) * ramp(t, -0.05, 0.07)
@@ -63,25 +81,25 @@ def _paint_brows(
     colour = linear(who.hair.colour)
     dark = np.float32([0.035, 0.020, 0.014])
     lightness = float(np.clip(colour.mean() * 1.6, 0.25, 0.5))
-    _over(pair, coverage, colour * lightness + dark * (1 - lightness), 0.05)
+    _over_both(pair, coverage, colour * lightness + dark * (1 - lightness), 0.05)
 
 
-def _paint_eyes(pair: np.ndarray, x: np.ndarray, y: np.ndarray, curve: EyeCurve, light_x: float) -> None:
+def _paint_eyes(pair: np.ndarray, x: np.ndarray, y: np.ndarray, curve: EyeCurve, light_x: float, texel: float) -> None:
     """On (2, h, w, 4), as `_paint_brows`."""
     who = curve.who
     u, v = curve.local(x, y, 1)
     upper, lower = curve.upper(u), curve.lower(u)
-    soft = max(1.2 * _texel(x), 0.006)
+    soft = max(1.2 * texel, 0.006)
     _paint_lids(pair, u, v, upper, lower, curve)
     ball = inside(np.minimum(v - upper, lower - v), soft) * (np.abs(u) < 1)
-    _over(pair, ball, _eyeballs(u, v, upper, curve, light_x, soft), 0.04)
+    _over_both(pair, ball, _eyeballs(u, v, upper, curve, light_x, soft), 0.04)
     liner = who.make_up.eyeliner
     lash_width = 0.013 + 0.010 * liner
     lash = np.exp(-0.5 * np.square((v - upper + 0.006) / np.maximum(lash_width * (0.75 + 0.35 * u), 0.5 * soft)))
     lash = lash * ramp(u, -1.08, -0.7) * ramp(u, 1.22 + 0.1 * liner, 1.0)
-    _over(pair, clamp(lash * (0.72 + 0.25 * liner)), np.float32([0.014, 0.009, 0.008]), 0.1)
+    _over_both(pair, clamp(lash * (0.72 + 0.25 * liner)), np.float32([0.014, 0.009, 0.008]), 0.1)
     under = np.exp(-0.5 * np.square((v - lower - 0.006) / max(0.010, 0.5 * soft))) * (np.abs(u) < 0.98)
-    _over(pair, under * (0.26 + 0.35 * liner), np.float32([0.05, 0.025, 0.02]), 0.1)
+    _over_both(pair, under * (0.26 + 0.35 * liner), np.float32([0.05, 0.025, 0.02]), 0.1)
 
 
 def _paint_lids(
@@ -93,7 +111,7 @@ def _paint_lids(
     lid = ramp(v, crease_v - 0.05, crease_v + 0.02) * ramp(v, upper + 0.02, upper - 0.01) * ramp(np.abs(u), 1.35, 0.8)
     skin = pair[..., :3]
     skin *= 1 - (0.10 + 0.05 * (1 - open_share)) * lid[..., None]
-    _over(pair, 0.65 * who.make_up.shadow * lid, linear(who.make_up.shadow_colour), 0.12)
+    _over_both(pair, 0.65 * who.make_up.shadow * lid, linear(who.make_up.shadow_colour), 0.12)
     crease = np.exp(-0.5 * np.square((v - crease_v) / 0.011)) * ramp(np.abs(u - 0.05), 1.12, 0.65)
     skin *= 1 - (0.15 + 0.40 * who.eyes.crease * open_share) * crease[..., None] * np.float32([0.75, 0.95, 1.0])
     rim = np.exp(-0.5 * np.square((v - lower - 0.020) / 0.012)) * ramp(np.abs(u), 1.0, 0.7)
@@ -106,7 +124,7 @@ def _eyeballs(
     """(2, h, w, 3) linear colour: white, iris with dark rim and fibres, pupil, lid shadow, catch light."""
     who, eyes, gaze = curve.who, curve.who.eyes, curve.expression.gaze
     side = np.float32([-1, 1])[:, None, None]
-    white = np.float32([0.66, 0.62, 0.60]) * (1 - 0.30 * np.power(np.abs(u), 3))[..., None]
+    white = np.float32([0.66, 0.62, 0.60]) * (1 - 0.30 * np.abs(u * u * u))[..., None]
     pink = ramp(u, -0.72, -0.95)[..., None]
     white = white + pink * (np.float32([0.55, 0.26, 0.24]) - white)
     across = u * curve.half_width - side * np.float32(gaze[0])
@@ -128,10 +146,10 @@ def _eyeballs(
     return colour + bright * (np.float32([1.2, 1.2, 1.2]) - colour) + faint
 
 
-def _paint_mouth(paint: np.ndarray, x: np.ndarray, y: np.ndarray, curve: MouthCurve) -> None:
+def _paint_mouth(paint: np.ndarray, x: np.ndarray, y: np.ndarray, curve: MouthCurve, texel: float) -> None:
     mouth = curve.who.mouth
     u = x * np.float32(1 / curve.half_width)
-    soft = max(1.2 * _texel(x), 0.008)
+    soft = max(1.2 * texel, 0.008)
     within = ramp(np.abs(u), 1.04, 0.97)
     top, bottom = curve.outer_upper(u), curve.outer_lower(u)
     inner_top, inner_bottom = curve.inner_upper(u), curve.inner_lower(u)
@@ -155,7 +173,8 @@ def _mouth_inside(x: np.ndarray, y: np.ndarray, u: np.ndarray, top: np.ndarray, 
     colour[:] = (0.045, 0.012, 0.012)
     tongue = ramp(y, bottom - 0.075, bottom - 0.02) * ramp(np.abs(u), 0.75, 0.4)
     colour += 0.85 * tongue[..., None] * (np.float32([0.26, 0.075, 0.075]) - colour)
-    gaps = 1 - 0.28 * np.square(np.square(np.cos(np.float32(np.pi / 0.085) * x) ** 3))
+    gaps = np.square(np.cos(np.float32(np.pi / 0.085) * x))
+    gaps = 1 - 0.28 * np.square(gaps * gaps * gaps)
     lit = np.sqrt(clamp(1 - 0.85 * u * u)) * gaps
     teeth = ramp(y, top + 0.085, top + 0.065) * ramp(np.abs(u), 0.97, 0.8)
     return colour + teeth[..., None] * (np.float32([0.74, 0.70, 0.63]) * lit[..., None] - colour)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lit_restore.data.canonical_face import POINTS_68
-from lit_restore.data.synthetic.curves import clamp
+from lit_restore.data.synthetic.curves import clamp, power
 from lit_restore.data.synthetic.nuisance import Expression
 from lit_restore.data.synthetic.person import Person
 from lit_restore.data.synthetic.sphere import AXES, CENTRE, width_profile
@@ -38,7 +38,7 @@ class EyeCurve:
         return 0.041 * self.who.eyes.opening * lifted * clamp(1 - u * u) * (1 + 0.15 * u)
 
     def upper(self, u: np.ndarray) -> np.ndarray:
-        arc = np.power(clamp(1 - u * u), 0.75) * (1 - 0.12 * u)
+        arc = power(clamp(1 - u * u), 0.75) * (1 - 0.12 * u)
         opened = -0.074 * self.who.eyes.opening * arc
         share = self.expression.eyes_open
         return opened * share + self.lower(u) * (1 - share)
@@ -60,7 +60,7 @@ def brow_line(who: Person, expression: Expression, t: np.ndarray) -> tuple[np.nd
     """Centre line of a brow from the inner (t = 0) to the outer end (t = 1): |x| and y in face units."""
     brows, eyes = who.brows, who.eyes
     x = eyes.spacing - 0.185 + 0.54 * t
-    arch = brows.arch * np.sin(np.pi * clamp(t) ** 1.25)
+    arch = brows.arch * np.sin(np.pi * power(clamp(t), 1.25))
     y = eyes.y - brows.height - 0.045 * expression.brow_raise - arch - brows.tilt * t + 0.05 * t * t
     return x, y
 
@@ -89,16 +89,16 @@ class MouthCurve:
         return self.line(u) - 0.2 * self.gap * clamp(1 - u * u)
 
     def inner_lower(self, u: np.ndarray) -> np.ndarray:
-        return self.line(u) + self.gap * np.power(clamp(1 - u * u), 0.8)
+        return self.line(u) + self.gap * power(clamp(1 - u * u), 0.8)
 
     def outer_upper(self, u: np.ndarray) -> np.ndarray:
         thick = self.who.mouth.upper * (1 - 0.25 * max(0.0, self.expression.smile))
-        rise = np.power(clamp(1 - np.power(np.abs(u), 1.6)), 0.9)
+        rise = power(clamp(1 - power(np.abs(u), 1.6)), 0.9)
         return self.inner_upper(u) - thick * rise + self.who.mouth.bow * np.exp(-0.5 * np.square(u / 0.13))
 
     def outer_lower(self, u: np.ndarray) -> np.ndarray:
         thick = self.who.mouth.lower * (1 - 0.2 * max(0.0, self.expression.smile))
-        return self.inner_lower(u) + thick * np.power(clamp(1 - u * u), 0.65)
+        return self.inner_lower(u) + thick * power(clamp(1 - u * u), 0.65)
 
 
 # --- semantic points --------------------------------------------------------------------------------------------

@@ -82,8 +82,9 @@ def parting(who: Person) -> float:
 def strands(who: Person, size_px: int) -> np.ndarray:
     """Noise drawn out along the strands; wavy hair bends them."""
     style, seed, grid = who.hair.shape, who.hair.noise_seed, sphere_grid(size_px)
-    table = 0.6 * lattice_noise(seed, (10, 420), (160, 1680))
-    table = table + 0.5 * lattice_noise(seed, (6, 110), (160, 1680), "locks")
+    rows = 40  # four per cell: along the strands nothing is fine
+    table = 0.6 * lattice_noise(seed, (10, 420), (rows, 1680))
+    table = table + 0.5 * lattice_noise(seed, (6, 110), (rows, 1680), "locks")
     if style.flow == "fall":
         across, down = grid.p - 1.6 * style.sweep, grid.q + 2.1
     else:
@@ -94,7 +95,7 @@ def strands(who: Person, size_px: int) -> np.ndarray:
         radius = radius + 0.05 * style.curl * np.sin(7.0 * angle)
     along, between = (angle, radius * 1.1) if style.flow == "frame" else (radius, angle)
     map_x = np.clip(between * (840 / 2.0) + 840, 0, 1679).astype(np.float32)
-    map_y = np.clip(np.abs(along) * (160 / 4.2), 0, 159).astype(np.float32)
+    map_y = np.clip(np.abs(along) * (rows / 4.2) - 0.375, 0, rows - 1).astype(np.float32)
     return cv2.remap(table, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
 
 

@@ -23,7 +23,7 @@ from lit_restore.data.synthetic.backdrop import (
     hair_outline,
     neck_and_clothes,
 )
-from lit_restore.data.synthetic.camera import aligned_view, cast_rays
+from lit_restore.data.synthetic.camera import View, Window, aligned_view, cast_rays, head_window
 from lit_restore.data.synthetic.develop import develop, metered
 from lit_restore.data.synthetic.features import feature_points
 from lit_restore.data.synthetic.geometry import GRID_PX, Surface, lift, surface
@@ -56,7 +56,7 @@ def render_face(seed: int, identity: int, image: int, size_px: int) -> Synthetic
     """
     shot = _shoot(seed, identity, image, size_px)
     points = lift(shot.displacement, densify(shot.pq))
-    seen = cast_rays(shot.displacement, shot.scene.view, size_px)
+    seen = _look(shot.displacement, shot.scene.view, size_px)
     return SyntheticFace(
         image=_picture(shot.scene, shot.surface, seen),
         landmarks=shot.scene.view.project(points)[:, :2].astype(np.float32),
@@ -67,10 +67,20 @@ def render_face(seed: int, identity: int, image: int, size_px: int) -> Synthetic
 def render_details(seed: int, identity: int, image: int, size_px: int) -> np.ndarray:
     """(S, S) bool: the pixels of `render_face` that moles, freckles, scars, birthmarks, iris and ear rings change."""
     shot = _shoot(seed, identity, image, size_px)
-    seen = cast_rays(shot.displacement, shot.scene.view, size_px)
+    seen = _look(shot.displacement, shot.scene.view, size_px)
     plain = replace(shot.scene, who=without_details(shot.scene.who))
     pictures = (_picture(scene, shot.surface, seen) for scene in (shot.scene, plain))
     return cv2.absdiff(*pictures).max(-1) >= DETAIL_THRESHOLD
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the pixels of the window that holds the head see of it: see `cast_rays`."""
+
+    window: Window
+    map_x: np.ndarray
+    map_y: np.ndarray
+    coverage: np.ndarray
 
 
 @dataclass(frozen=True)
@@ -96,34 +106,41 @@ def _shoot(seed: int, identity: int, image: int, size_px: int) -> _Shot:
     return _Shot(Scene(who, around, view, size_px), head, displacement, pq)
 
 
+def _look(displacement: np.ndarray, view: View, size_px: int) -> Seen:
+    window = head_window(displacement, view, size_px)
+    return Seen(window, *cast_rays(displacement, view, window))
+
+
 # --- landmarks --------------------------------------------------------------------------------------------------
 
 
-def _visible(points: np.ndarray, shot: _Shot, seen: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+def _visible(points: np.ndarray, shot: _Shot, seen: Seen) -> np.ndarray:
     """Whether the surface seen at each landmark's pixel is not clearly nearer to the camera than the landmark.
 
     Args:
         points: (1349, 3) head frame.
-        seen: `cast_rays` at the picture's size.
+        seen: at the picture's size.
     """
     view = shot.scene.view.resized(shot.scene.size_px, VISIBILITY_PX)
     if shot.scene.size_px != VISIBILITY_PX:
-        seen = cast_rays(shot.displacement, view, VISIBILITY_PX)
-    map_x, map_y, coverage = seen
+        seen = _look(shot.displacement, view, VISIBILITY_PX)
     placed = view.project(points)
     inside = np.all((placed[:, :2] >= -0.5) & (placed[:, :2] < VISIBILITY_PX - 0.5), axis=1)
-    column, row = np.clip(np.rint(placed[:, :2]), 0, VISIBILITY_PX - 1).astype(int).T
-    at = np.stack([map_x[row, column], map_y[row, column]], axis=-1)
+    first_row, first_column = (s.start for s in seen.window)
+    last_row, last_column = (n - 1 for n in seen.coverage.shape)
+    column, row = np.rint(placed[:, :2]).astype(int).T
+    column, row = np.clip(column - first_column, 0, last_column), np.clip(row - first_row, 0, last_row)
+    at = np.stack([seen.map_x[row, column], seen.map_y[row, column]], axis=-1)
     front = view.project(lift(shot.displacement, ((at + 0.5) * (2 / GRID_PX) - 1) * np.float32(EXTENT)))
     nearer = front[:, 2] - placed[:, 2]
     # within its pixel a surface seen at a slant changes depth by a few pixels' worth
-    return inside & (nearer < 0.05 + 2.0 / view.scale) & (coverage[row, column] > 0)
+    return inside & (nearer < 0.05 + 2.0 / view.scale) & (seen.coverage[row, column] > 0)
 
 
 # --- picture ----------------------------------------------------------------------------------------------------
 
 
-def _picture(scene: Scene, head: Surface, seen: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
+def _picture(scene: Scene, head: Surface, seen: Seen) -> np.ndarray:
     """(S, S, 3) uint8 sRGB, layer upon layer from the back."""
     image = background(scene)
     hair_outline(scene, image)
@@ -131,7 +148,7 @@ def _picture(scene: Scene, head: Surface, seen: tuple[np.ndarray, np.ndarray, np
     hair_behind(scene, image, neck)
     sides = (-1, 1) if has_ears(scene.who) else ()
     _ears(scene, image, [side for side in sides if not ear_in_front(scene, side)])
-    blend(image, seen[2], head_colour(scene, head, seen))
+    blend(image[seen.window], seen.coverage, head_colour(scene, head, seen.map_x, seen.map_y))
     _ears(scene, image, [side for side in sides if ear_in_front(scene, side)])
     paint_glasses(scene, image)
     return develop(image, scene.around.camera, metered(scene.who))

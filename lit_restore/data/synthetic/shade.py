@@ -13,9 +13,8 @@ from lit_restore.data.synthetic.skin import texture
 from lit_restore.data.synthetic.sphere import EXTENT
 
 
-def head_colour(scene: Scene, head: Surface, seen: tuple[np.ndarray, np.ndarray, np.ndarray]) -> np.ndarray:
-    """(S, S, 3) linear colour of the head's surface under the photo's light."""
-    map_x, map_y, _ = seen
+def head_colour(scene: Scene, head: Surface, map_x: np.ndarray, map_y: np.ndarray) -> np.ndarray:
+    """(H, W, 3) linear colour of the head's surface under the photo's light, where `cast_rays` found it."""
     light, rotation = scene.around.light, scene.view.rotation.astype(np.float32)
     tex = texture(scene.who, texture_size(scene.size_px))
     paint = paint_features(tex, scene.who, scene.around.expression, light.direction[0])
@@ -26,21 +25,27 @@ def head_colour(scene: Scene, head: Surface, seen: tuple[np.ndarray, np.ndarray,
     relief = head.relief.copy()
     _cast_shadow(relief[..., 3], head.depth, rotation.T @ direction, light.softness)
     lit = cv2.remap(relief, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE)
-    occlusion, normal = lit[..., 3], cv2.transform(lit[..., :3], rotation)
-    facing = cv2.transform(normal, direction[None])
-    half = direction + np.float32([0, 0, 1])
-    mirror = clamp(cv2.transform(normal, (half / np.linalg.norm(half))[None]))
+    *normal, occlusion = cv2.split(lit)
+
+    def towards(axis: np.ndarray) -> np.ndarray:
+        """Cosine between the normal and a camera-frame axis."""
+        x, y, z = axis @ rotation
+        return normal[0] * x + normal[1] * y + normal[2] * z
+
+    facing, half = towards(direction), direction + np.float32([0, 0, 1])
+    mirror = clamp(towards(half / np.linalg.norm(half)))
     for _ in range(4):  # to the 16th power
         mirror = mirror * mirror
-    result = np.empty_like(normal)
-    sky = 0.80 - 0.20 * normal[..., 1]  # more light from above
-    gloss = mirror * colour[..., 3] * occlusion
-    for c, wrap in enumerate((0.28, 0.19, 0.15)):  # light bleeds into the shadow, red most
-        wrap = wrap * (0.6 + 0.6 * light.softness)
-        diffuse = np.clip((facing + wrap) / (1 + wrap), 0, None) * np.float32(light.key[c])
-        diffuse = (diffuse + sky * np.float32(light.fill[c])) * occlusion
-        result[..., c] = colour[..., c] * diffuse + gloss * np.float32(light.key[c])
-    return result
+    red, green, blue, gloss = cv2.split(colour)
+    sky = 0.80 - 0.20 * towards(np.float32([0, 1, 0]))  # more light from above
+    gloss = mirror * gloss * occlusion
+    result = []
+    for albedo, wrap, key, fill in zip((red, green, blue), (0.28, 0.19, 0.15), light.key, light.fill, strict=True):
+        wrap = wrap * (0.6 + 0.6 * light.softness)  # light bleeds into the shadow, red most
+        diffuse = np.maximum(facing + wrap, 0) * np.float32(key / (1 + wrap))
+        diffuse = (diffuse + sky * np.float32(fill)) * occlusion
+        result.append(albedo * diffuse + gloss * np.float32(key))
+    return cv2.merge(result)
 
 
 def texture_size(size_px: int) -> int:
@@ -55,13 +60,14 @@ def _cast_shadow(occlusion: np.ndarray, depth: np.ndarray, direction: np.ndarray
     """
     if direction[2] < 0.15:
         return
-    middle = slice(GRID_PX // 5, GRID_PX - GRID_PX // 5)
-    depth = depth[middle, middle]
+    front = slice(GRID_PX // 5, GRID_PX - GRID_PX // 5)
+    depth = depth[front, front]
+    middle = (depth.shape[0] - 1) / 2
     blocked = np.zeros_like(depth)
     texels = GRID_PX / (2 * EXTENT) / 2  # per face unit, near the middle of the face
     for step in (0.05, 0.10, 0.16, 0.23, 0.31):
-        move = np.float32([[1, 0, -direction[0] * step * texels], [0, 1, -direction[1] * step * texels]])
-        shifted = cv2.warpAffine(depth, move, depth.shape[::-1], borderMode=cv2.BORDER_REPLICATE)
+        centre = (middle + float(direction[0]) * step * texels, middle + float(direction[1]) * step * texels)
+        shifted = cv2.getRectSubPix(depth, depth.shape, centre)
         np.maximum(blocked, shifted - depth - np.float32(direction[2] * step), out=blocked)
     dark = cv2.GaussianBlur(ramp(blocked, 0.0, 0.05), (0, 0), 1.0 + 2.5 * softness)
-    occlusion[middle, middle] *= 1 - (0.62 - 0.42 * softness) * dark
+    occlusion[front, front] *= 1 - (0.62 - 0.42 * softness) * dark

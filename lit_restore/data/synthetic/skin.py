@@ -10,9 +10,21 @@ import math
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
+import cv2
 import numpy as np
 
-from lit_restore.data.synthetic.curves import bump, clamp, inside, lattice_noise, length, mirrored, ramp, right_half
+from lit_restore.data.synthetic.curves import (
+    bump,
+    clamp,
+    grey,
+    inside,
+    lattice_noise,
+    length,
+    mirrored,
+    ramp,
+    right_half,
+    tinted,
+)
 from lit_restore.data.synthetic.hair import hair_coverage, hair_tone
 from lit_restore.data.synthetic.person import Birthmark, Colour, Details, Mole, Person, Scar
 from lit_restore.data.synthetic.seeds import random_state
@@ -80,22 +92,23 @@ def texture(who: Person, size_px: int) -> Texture:
     _paint_beard(face)
     hair = hair_coverage(who, grid, x, y)
     tone = hair_tone(who, grid, x, y)
-    strands = linear(who.hair.visible_colour) * np.square(tone)[..., None]
-    colour += hair[..., None] * (strands - colour)
+    _blend(colour, hair, tinted(np.square(tone), linear(who.hair.visible_colour)))
     gloss = _skin_gloss(x, y) * (1 - hair) + _hair_gloss(who, grid, tone) * hair
-    paint = np.concatenate([colour, gloss[..., None]], axis=-1).astype(np.float32)
-    return Texture(paint, x, y, hair)
+    return Texture(cv2.merge([*cv2.split(colour), gloss]), x, y, hair)
 
 
-def _blend(colour: np.ndarray, coverage: np.ndarray, target: np.ndarray | tuple[float, ...]) -> None:
-    colour += coverage[..., None] * (np.asarray(target, dtype=np.float32) - colour)
+def _blend(colour: np.ndarray, coverage: np.ndarray, target: np.ndarray) -> None:
+    """Paint ``target`` (3,) or (H, W, 3) over ``colour`` (H, W, 3) in place; all float32."""
+    change = target - colour
+    change *= grey(coverage)
+    colour += change
 
 
 def _skin_colour(who: Person, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """(T, T, 3) base tone, mottled."""
     seed, size = who.hair.noise_seed, x.shape
     mottle = lattice_noise(seed, (24, 24), size, "skin") + lattice_noise(seed, (90, 90), size, "pores")
-    return (1 + 0.030 * mottle)[..., None] * linear(who.skin)
+    return tinted(1 + 0.030 * mottle, linear(who.skin))
 
 
 def _paint_zones(face: Face) -> None:
@@ -109,7 +122,8 @@ def _paint_zones(face: Face) -> None:
     level = 1 + 0.05 * bump(x, 0.0, 0.5) * bump(y, -1.15, 0.25) - 0.07 * ramp(y, 0.55, 1.0)
     dark = mirrored((0.22 + 0.10 * who.age) * around_eyes)
     colour = face.colour
-    colour *= mirrored(level)[..., None] - dark[..., None] * np.float32([0.75, 1.0, 0.95])
+    level = mirrored(level)
+    colour *= cv2.merge([level - np.float32(c) * dark for c in (0.75, 1.0, 0.95)])
 
 
 def _skin_gloss(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -139,12 +153,12 @@ def _paint_nose(face: Face) -> None:
     ring = length((side - 0.105 * nose.width) / (0.075 * nose.width), (y - base + 0.045) / 0.07)
     crease = bump(ring, 1.0, 0.13) * ramp(side, 0.10 * nose.width, 0.15 * nose.width)
     crease = crease * ramp(y, base - 0.13, base - 0.06)
-    colour *= (1 - 0.36 * crease)[..., None]
+    colour *= grey(1 - 0.36 * crease)
     under = np.abs(y - base - 0.012 + 0.35 * np.square(side) - 0.9 * np.square(clamp(side - 0.09)))
     under = np.exp(-0.5 * np.square(under / 0.016)) * ramp(side, 0.15 * nose.width, 0.07 * nose.width)
-    colour *= (1 - 0.30 * under)[..., None]
+    colour *= grey(1 - 0.30 * under)
     groove = bump(x, 0.0, 0.03) * bump(y, 0.5 * (base + who.mouth.y - who.mouth.upper) + 0.02, 0.05)
-    colour *= (1 - 0.12 * groove)[..., None]
+    colour *= grey(1 - 0.12 * groove)
 
 
 def _paint_age(face: Face) -> None:
@@ -166,7 +180,7 @@ def _paint_age(face: Face) -> None:
     old_lines = max(0.0, old - 0.35)
     shade = (0.14 + 0.28 * old) * fold + 0.34 * old_lines * lines + (0.10 + 0.25 * old) * bags + 0.4 * old_lines * crow
     colour = face.colour
-    colour *= 1 - mirrored(shade)[..., None] * np.float32([0.7, 0.95, 1.0])
+    colour *= 1 - tinted(mirrored(shade), (0.7, 0.95, 1.0))
 
 
 def _paint_marks(face: Face) -> None:
@@ -208,7 +222,7 @@ def _paint_birthmark(mark: Birthmark, face: Face) -> None:
     coverage = inside(mark.radius * (1 + edge) - distance, 0.035) * bump(distance, 0.0, 2.2 * mark.radius)
     tint = np.float32([1.0, 0.45, 0.45]) * mark.redness + np.float32([0.55, 0.42, 0.36]) * (1 - mark.redness)
     colour = face.colour
-    colour *= 1 - 0.8 * (coverage * (face.depth > -0.05))[..., None] * (1 - tint)
+    colour *= 1 - tinted(coverage * (face.depth > -0.05), 0.8 * (1 - tint))
 
 
 def _paint_scar(scar: Scar, face: Face) -> None:
@@ -234,7 +248,7 @@ def _paint_beard(face: Face) -> None:
     strength = {"stubble": 0.42, "short": 0.78}.get(who.beard.style, 0.93) * who.beard.density
     ragged = clamp(coverage * (1 + 0.22 * hairs + 0.10 * patches)) * strength
     tone = np.clip(1 + 0.28 * hairs + 0.18 * patches, 0.3, 2.0)
-    colour += ragged[..., None] * (linear(who.beard.colour) * tone[..., None] - colour)
+    _blend(colour, ragged, tinted(tone, linear(who.beard.colour)))
 
 
 def _beard_area(who: Person, x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -68,7 +68,7 @@ def width_profile(head: Head, ny: np.ndarray) -> np.ndarray:
 
 def frontal(head: Head, normal: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """x and y in face units at which points (..., 3) of the unit sphere lie in frontal view, float32."""
-    ny = normal[..., 1]
+    ny = np.ascontiguousarray(normal[..., 1])
     x = AXES[0] * width_profile(head, ny) * normal[..., 0]
     lengthened = np.where(ny > 0, head.lower_length, 1.0)
     return x.astype(np.float32), (CENTRE[1] + AXES[1] * lengthened * ny).astype(np.float32)
@@ -94,6 +94,7 @@ def stereographic_of(head: Head, xy: np.ndarray) -> np.ndarray:
     return np.stack([nx, ny], axis=-1) / (1 + nz)[..., None]
 
 
+@lru_cache(maxsize=64)
 def face_window(head: Head, box: tuple[float, float, float, float], size_px: int) -> tuple[slice, slice]:
     """Rows and columns of a texture that hold the frontal box (left, top, right, bottom), face units."""
     left, top, right, bottom = box
