@@ -59,11 +59,11 @@ class Discriminator(nn.Module):
     def __init__(self, config: AdversarialConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
-        self.backbone = load_features(config.backbone).requires_grad_(config.train_backbone)
-        self.backbone_fingerprint = fingerprint(self.backbone)  # of the weights it starts from
-        with torch.random.fork_rng(devices=[]):
+        with torch.random.fork_rng(devices=[]):  # building a network draws weights, also where a file replaces them
+            self.backbone = load_features(config.backbone).requires_grad_(config.train_backbone)
             torch.default_generator.manual_seed(seed)
             self.heads = Heads(self.backbone.widths, hidden=max(self.backbone.widths) // 4)
+        self.backbone_fingerprint = fingerprint(self.backbone)  # of the weights it starts from
         self.train()
 
     def forward(self, images: torch.Tensor, generator: torch.Generator) -> list[torch.Tensor]:
@@ -90,7 +90,7 @@ class Discriminator(nn.Module):
         return self
 
     def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """Only what is trained, with the ``u`` and ``v`` of spectral normalisation."""
+        """Only what is trained, with the ``u`` and ``v`` of spectral normalisation and the constant blur kernels."""
         state = super().state_dict(*args, **kwargs)
         if not self.config.train_backbone:
             prefix = kwargs.get("prefix", "") + "backbone."

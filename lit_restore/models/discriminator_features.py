@@ -206,18 +206,27 @@ def _from_torch_hub(path: Path) -> nn.Module:
 def _dinov2(where: Path, folder: Path | None = None, **given: object) -> nn.Module:
     """Build and fill, from a folder or from a given ``config`` and ``state_dict``; every tensor must be there."""
     from transformers import Dinov2Model
+    from transformers.utils import logging
 
+    options = {"local_files_only": True, "use_safetensors": True, "ignore_mismatched_sizes": True}
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()  # what the library would report in a table is one line below
     try:
-        network, report = Dinov2Model.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **given
-        )
+        network, report = Dinov2Model.from_pretrained(folder, output_loading_info=True, **options, **given)
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _unreadable(where, error) from None
+    finally:
+        logging.set_verbosity(verbosity)
     # A folder may hold more than the network (a classifier); a file of the authors holds exactly it.
-    wrong = sorted(report["missing_keys"]) + (sorted(report["unexpected_keys"]) if folder is None else [])
-    if wrong:
-        missing = wrong[0] in report["missing_keys"]
-        raise _unreadable(where, f"{'no' if missing else 'an unknown'} tensor {wrong[0]}")
+    unknown = report["unexpected_keys"] if folder is None else []
+    misshapen = [name for name, *_ in report["mismatched_keys"]]
+    for problem, names in (
+        ("no tensor", report["missing_keys"]),
+        ("another shape of", misshapen),
+        ("an unknown tensor", unknown),
+    ):
+        if names:
+            raise _unreadable(where, f"{problem} {min(names)}")
     network = network.float()
     # In aligned memory the same values give the same bits; those mapped from a file lie where its header puts them.
     for tensor in (*network.parameters(), *network.buffers()):

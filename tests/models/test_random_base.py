@@ -8,10 +8,11 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.modeling_utils import ModelMixin
+from transformers import PreTrainedModel
 
 from lit_restore.models import random_base
 from lit_restore.models.adaptation import UNET_LORA_TARGETS, VAE_LORA_TARGETS, Adaptation
-from lit_restore.models.random_base import write_random_base
+from lit_restore.models.random_base import write_random_base, write_random_dinov2
 from lit_restore.models.reference_attention import SharingOptions, share_decoder_attention
 
 
@@ -48,3 +49,13 @@ def test_official_lora_has_its_published_size(networks: dict[str, ModelMixin]) -
     assert count(unet, adaptation.names) - count(unet, lora) == 11_840  # conv_in
     adaptation = Adaptation(vae, rank=32, alpha=16, targets=VAE_LORA_TARGETS, name="vae_skip")
     assert (len(adaptation.names), count(vae, adaptation.names)) == (140, 7_055_680)
+
+
+def test_dinov2_large_has_its_published_size(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    built: list[PreTrainedModel] = []
+    monkeypatch.setattr(PreTrainedModel, "save_pretrained", lambda self, folder: built.append(self))
+    with torch.device("meta"):
+        write_random_dinov2(tmp_path, "dinov2-large")
+    assert count(built[0]) == 304_368_640
+    assert built[0].embeddings.position_embeddings.shape == (1, 1370, 1024)
+    assert len(built[0].encoder.layer) == 24
