@@ -24,6 +24,7 @@ from lit_restore.types import RestorationBatch
 from lit_restore.visualization import column, restoration_rows
 
 Values = dict[str, list[float]]
+Statistics = dict[str, float | int | None]
 
 
 class ReferenceStudy(Callback):
@@ -79,7 +80,7 @@ class ReferenceStudy(Callback):
         write_image(column(pictures), folder / "restored.png")
         with atomic_path(folder / "references.json") as path:
             study = {"iteration": pl_module.iteration, "protocol": self.suite.protocol(), **_summary(results)}
-            path.write_text(json.dumps(study, indent=2) + "\n")
+            path.write_text(json.dumps(study, indent=2, allow_nan=False) + "\n")
         show_study(folder)
 
     def _batches(self, trainer: Trainer, pl_module: LightningModule) -> Iterator[RestorationBatch]:
@@ -125,15 +126,12 @@ def show_study(folder: Path) -> None:
     study = json.loads((folder / "references.json").read_text())
     table = Table(title=f"People never seen in training, {study['num_photos']} photos (± = 95 % interval of the mean)")
     table.add_column("")
-    rows: dict[str, dict[str, dict[str, float]]] = study["results"]
+    rows: dict[str, dict[str, Statistics]] = study["results"]
     metrics = list(next(iter(rows.values())))
     for metric in metrics:
         table.add_column(METRICS[metric].title, justify="right")
     for name, row in rows.items():
-        formats = {metric: METRICS[metric].format for metric in metrics}
-        table.add_row(
-            name, *(f"{f.format(row[m]['mean'])} ± {f.format(row[m]['interval'])}" for m, f in formats.items())
-        )
+        table.add_row(name, *(_cell(row[metric], METRICS[metric].format) for metric in metrics))
     console = Console(soft_wrap=True, highlight=False, markup=False)
     console.print(table)
     console.print(f"Pictures (degraded | references | restored | truth): {folder / 'restored.png'}")
@@ -144,6 +142,11 @@ def show_study(folder: Path) -> None:
     console.print(f"Restore a face with what was trained:\n  lit_restore restore {options}")
 
 
+def _cell(statistics: Statistics, number: str) -> str:
+    shown = [number.format(statistics[name]) for name in ("mean", "interval") if statistics[name] is not None]
+    return " ± ".join(shown) or "–"
+
+
 def _write_sample(batch: RestorationBatch, folder: Path) -> None:
     """The first test photo as files, so that the printed command has something to work on."""
     write_image(to_uint8(batch["lq"][0]), folder / "degraded.png")
@@ -152,10 +155,15 @@ def _write_sample(batch: RestorationBatch, folder: Path) -> None:
         write_image(to_uint8(reference), folder / "references" / f"{index + 1}.png")
 
 
-def _statistics(values: list[float]) -> dict[str, float]:
-    """Mean, half width of its 95 % interval (1.96 standard errors), and photos that count (those with a face)."""
-    mean = float(np.mean(values)) if values else math.nan
-    interval = float(1.96 * np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
+def _statistics(values: list[float]) -> Statistics:
+    """Mean, half width of its 95 % interval (1.96 standard errors), and photos that count (those with a face).
+
+    None, which JSON can say, where there are too few photos (none for the mean, one for the interval) or where a
+    photo equals its truth, so that its PSNR is infinite.
+    """
+    finite = all(map(math.isfinite, values))
+    mean = float(np.mean(values)) if values and finite else None
+    interval = float(1.96 * np.std(values, ddof=1) / math.sqrt(len(values))) if len(values) > 1 and finite else None
     return {"mean": mean, "interval": interval, "num_photos": len(values)}
 
 
