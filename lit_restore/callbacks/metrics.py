@@ -36,8 +36,8 @@ def load_judge(source: str | None, pl_module: LightningModule, allow_training_ne
             where=source,
             expected="another one, since this one's numbers flatter the restorer",
             found=f"{judge.name}, weights {judge.fingerprint}, in both",
-            fix="Change recognition of this callback or model.losses.identity.network; if you want it so, set "
-            "allow_training_network: true.",
+            fix="Change recognition in trainer.callbacks or model.losses.identity.network; if you want it so, set "
+            "allow_training_network: true beside recognition.",
         )
     return judge
 

@@ -131,7 +131,8 @@ PUBLIC: dict[str, _PublicNetwork] = {
             name="model_ir_se50.pth",
             what="ArcFace IR-SE50 of InsightFace_Pytorch",
             licence=f"MIT, {_RESEARCH}",
-            source="https://github.com/xinntao/facexlib/releases/download/v0.1.0/recognition_arcface_ir_se50.pth",
+            source="https://github.com/xinntao/facexlib/releases/download/v0.1.0/recognition_arcface_ir_se50.pth "
+            "(rename it)",
             sha256="a035c768259b98ab1ce0e646312f48b9e1e218197a0f80ac6765e88f8b6ddf28",
             size_bytes=175_367_323,
         ),
@@ -173,7 +174,7 @@ PUBLIC: dict[str, _PublicNetwork] = {
             name="face_reid_0095.safetensors",
             what="face-reidentification-retail-0095 in PyTorch's order",
             licence="Apache-2.0",
-            source="converted from Intel's Open Model Zoo",
+            source="a conversion of the file in Intel's Open Model Zoo",
             sha256="8eb3be66ee6292e03b43ffa1335f4434323cd1a78b1b9822032481cf87716e15",
             size_bytes=2_231_756,
         ),
