@@ -24,6 +24,7 @@ class AutoencoderModule(PretrainingModule):
         latent_channels: channels of the latent.
         init: folder of a VAE to continue from.
         kl_weight: of the KL divergence to a unit normal, per latent value.
+        seed: of the noise in the posterior.
     """
 
     def __init__(
@@ -38,8 +39,9 @@ class AutoencoderModule(PretrainingModule):
         optimizer: OptimizerConfig = OptimizerConfig(learning_rate=2e-3, weight_decay=0.0, schedule="cosine"),
         max_iterations: int = 6000,
         ema_decay: float = 0.998,
+        seed: int = 42,
     ) -> None:
-        super().__init__(output, optimizer, max_iterations, ema_decay)
+        super().__init__(output, optimizer, max_iterations, ema_decay, seed)
         self.kl_weight, self.ms_ssim_weight = kl_weight, ms_ssim_weight
         levels = len(widths)
         network = (
@@ -60,7 +62,7 @@ class AutoencoderModule(PretrainingModule):
     def loss(self, batch: RestorationBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         faces = all_faces(batch).contiguous(memory_format=torch.channels_last)
         posterior = self.network.encode(faces).latent_dist
-        noise = torch.randn_like(posterior.mean)
+        noise = self.noise("posterior", posterior.mean)
         decoded = self.network.decode(posterior.mean + posterior.std * noise).sample.float()
         l1 = (decoded - faces).abs().mean()
         structure = ms_ssim_loss(decoded, faces)

@@ -37,6 +37,7 @@ class DenoiserModule(PretrainingModule):
         shared_probability: share of iterations with attention to other photos of the person.
         shared_min_timestep: lowest noise level of those; below it the picture itself shows all there is to know.
         init: folder of a base to continue from.
+        seed: of noise, noise levels, and which iterations look at other photos.
     """
 
     def __init__(
@@ -54,8 +55,9 @@ class DenoiserModule(PretrainingModule):
         optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, weight_decay=0.0, schedule="cosine"),
         max_iterations: int = 8000,
         ema_decay: float = 0.998,
+        seed: int = 42,
     ) -> None:
-        super().__init__(output, optimizer, max_iterations, ema_decay)
+        super().__init__(output, optimizer, max_iterations, ema_decay, seed)
         self.vae_folder = Path(vae)
         self.vae = AutoencoderKL.from_pretrained(vae, torch_dtype=torch.float32, local_files_only=True)
         self.vae.requires_grad_(False).eval()
@@ -87,11 +89,12 @@ class DenoiserModule(PretrainingModule):
 
     def loss(self, batch: RestorationBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         latent = self._encode(batch["hq"])
-        shared = torch.rand(()).item() < self.shared_probability
+        shared = self.draws("shared").random() < self.shared_probability
         features = self._features(batch) if shared else None
-        noise = torch.randn_like(latent)
+        noise = self.noise("latent", latent)
         lowest = self.shared_min_timestep if shared else 0
-        steps = torch.randint(lowest, len(self.schedule), (len(latent),), device=latent.device)
+        draws = self.draws("timesteps", self.global_rank)
+        steps = torch.tensor([draws.randrange(lowest, len(self.schedule)) for _ in latent], device=latent.device)
         noisy = self.schedule.add_noise(latent, noise, steps)
         predicted = self._unet(noisy, steps, features)
         value = (predicted.float() - noise).pow(2).mean()

@@ -3,11 +3,15 @@
 They exist because the embedded default must not download anything: a small VAE, a small UNet and a small recognition
 network take the places of Stable Diffusion's and CurricularFace's. All three see faces through the same data module as
 the restorer.
+
+Everything drawn while training is a pure function of (seed, iteration, what it is for), and so is the data (see the
+sampler): a recipe that was killed goes on from its last checkpoint as if nothing had happened.
 """
 
 from __future__ import annotations
 
 import copy
+import random
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
@@ -16,6 +20,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import nn
 
+from lit_restore.models.generator import seeded_noise
 from lit_restore.training.optim import OptimizerConfig, build_optimizer, learning_rate, set_learning_rate
 from lit_restore.types import RestorationBatch
 
@@ -34,23 +39,35 @@ class PretrainingModule(LightningModule, ABC):
     Args:
         output: folder the averaged network is written to when training ends.
         ema_decay: of the moving average; its window is about 1 / (1 - decay) iterations.
+        seed: of what is drawn while training; the start of the network is Lightning's ``seed_everything``.
     """
 
     network: nn.Module
 
-    def __init__(self, output: str, optimizer: OptimizerConfig, max_iterations: int, ema_decay: float) -> None:
+    def __init__(
+        self, output: str, optimizer: OptimizerConfig, max_iterations: int, ema_decay: float, seed: int = 0
+    ) -> None:
         super().__init__()
         self.automatic_optimization = False
         self.output = Path(output)
         self.optimizer_config = optimizer
         self.max_iterations = max_iterations
         self.ema_decay = ema_decay
+        self.seed = seed
         self.iteration = 0
 
     def track(self, network: nn.Module) -> None:
         """Declare the network to train and start its average."""
         self.network = network.to(memory_format=torch.channels_last)
         self.average = copy.deepcopy(network).requires_grad_(False).eval()
+
+    def noise(self, purpose: str, like: torch.Tensor) -> torch.Tensor:
+        """Standard normal noise of this iteration, of the shape, kind and place of ``like``."""
+        return seeded_noise(self.seed, "pretraining", self.iteration, self.global_rank)(purpose, like.shape).to(like)
+
+    def draws(self, *purpose: object) -> random.Random:
+        """A source of this iteration's single numbers, the same on all devices."""
+        return random.Random(repr((self.seed, "pretraining", self.iteration, *purpose)))
 
     @abstractmethod
     def loss(self, batch: RestorationBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
