@@ -25,6 +25,7 @@ from typing import Any
 import torch
 from pytorch_lightning import LightningModule
 from torch import nn
+from torch.nn.utils.spectral_norm import SpectralNorm
 
 from lit_restore.errors import UserError
 from lit_restore.losses.adversarial import discriminator_loss
@@ -47,6 +48,7 @@ from lit_restore.training.optim import (
 from lit_restore.types import RestorationBatch
 
 CHECKPOINT_KEY = "lit_restore"
+POWER_ITERATIONS = 15  # before the first step, as in torch's newer spectral normalisation
 
 
 class RestorationModule(LightningModule):
@@ -95,7 +97,10 @@ class RestorationModule(LightningModule):
             self.generator.vae.enable_gradient_checkpointing()
         self.loss = RestorationLoss(losses, self.generator.shared_layers)
         self.adversarial_config = losses.adversarial
-        self.discriminator = Discriminator(losses.adversarial, seed=seed) if losses.adversarial.weight > 0 else None
+        self.discriminator = None
+        if losses.adversarial.weight > 0:
+            self.discriminator = Discriminator(losses.adversarial, seed=seed)
+            _settle(self.discriminator)
         self._trained: dict[str, nn.Parameter] = {}
         for part, adaptation in self.generator.adaptations.items():
             parameters = dict(adaptation.network.named_parameters())
@@ -161,10 +166,10 @@ class RestorationModule(LightningModule):
     def _generator_turn(self, batch: RestorationBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Add to the generator's gradient; G(x) without gradient, and what to log."""
         probe = self.loss.landmark_attention.probe(batch, self._random("supervision"))
-        restored = self.restore_for_training(batch, probe)
+        restored = self.restore_for_training(batch, probe).float()
         logits = None
         if self.discriminator is not None:
-            with self._fixed_discriminator():
+            with _fixed(self.discriminator, leak=self.compat_leaked_gradient):
                 logits = self.discriminator(restored, self._torch_random("augmentation"))
         total, terms = self.loss(
             restored, batch["hq"], batch["landmarks"], batch["landmark_mask"], probe=probe, logits=logits
@@ -184,9 +189,6 @@ class RestorationModule(LightningModule):
             "discriminator/belief_real": _belief(real),
             "discriminator/belief_restored": _belief(fake),
         }
-
-    def _fixed_discriminator(self) -> AbstractContextManager:
-        return nullcontext() if self.compat_leaked_gradient else _fixed(self.discriminator)
 
     def restore_for_training(self, batch: RestorationBatch, probe: SupervisionProbe | None = None) -> torch.Tensor:
         """One forward pass at randomly drawn noise levels (paper, supplement A)."""
@@ -384,9 +386,9 @@ class RestorationModule(LightningModule):
 
 
 @contextmanager
-def _fixed(network: Discriminator) -> Iterator[None]:
-    """Within the block the network is a fixed function: no gradient reaches it, no buffer of it changes."""
-    trained = network.trained_parameters()
+def _fixed(network: Discriminator, leak: bool) -> Iterator[None]:
+    """Within the block the network is a fixed function: no buffer changes and, unless leaked, no gradient."""
+    trained = [] if leak else network.trained_parameters()
     network.eval()
     for parameter in trained:
         parameter.requires_grad_(False)
@@ -396,6 +398,19 @@ def _fixed(network: Discriminator) -> Iterator[None]:
         network.train()
         for parameter in trained:
             parameter.requires_grad_(True)
+
+
+@torch.no_grad()
+def _settle(network: nn.Module) -> None:
+    """Let spectral normalisation find the singular values it divides by.
+
+    Its vectors start at random and are only improved in the discriminator's turn, which comes second.
+    """
+    for layer in network.modules():
+        for hook in layer._forward_pre_hooks.values():
+            if isinstance(hook, SpectralNorm):
+                for _ in range(POWER_ITERATIONS):
+                    hook.compute_weight(layer, do_power_iteration=True)
 
 
 def _belief(logits: list[torch.Tensor]) -> torch.Tensor:
