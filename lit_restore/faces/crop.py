@@ -69,6 +69,5 @@ def crop_faces(images: torch.Tensor, points5: np.ndarray, crop: FaceCrop) -> tor
     height, width = images.shape[-2:]
     grid = torch.from_numpy(2 * places / (width - 1, height - 1) - 1).float()
     grid = grid.view(len(images), crop.size_px, crop.size_px, 2).to(images.device)
-    # Pixel coordinates need more than the 8 bits that mixed precision would leave them.
-    with torch.autocast(images.device.type, enabled=False):
-        return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
+    # In float32 also under mixed precision: 8 bits are too few for pixel coordinates.
+    return F.grid_sample(images.float(), grid, mode="bilinear", padding_mode="zeros", align_corners=True)
