@@ -151,6 +151,7 @@ def missing(
     files: list[WeightFile],
     folder: str | Path | None = None,
     *,
+    what: str = "weights of the face networks",
     also_in: list[Path] | None = None,
     reason: str | None = None,
     instead: list[WeightFile] | None = None,
@@ -159,6 +160,7 @@ def missing(
 
     Args:
         folder: as for `search_folders`.
+        what: what they are for.
         also_in: further folders that were searched.
         reason: why they could not be fetched.
         instead: files that do as well.
@@ -169,7 +171,7 @@ def missing(
     if instead:
         expected += ", or instead " + " and ".join(_described(file) for file in instead)
     return UserError(
-        "weights of the face networks not found",
+        f"{what} not found",
         expected=expected,
         found=f"{found} ({reason})" if reason else found,
         fix=f"Put {'it' if len(files) == 1 else 'them'} into {folders[0]}"

@@ -2,23 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
 from lit_restore.faces.points import Points
 from lit_restore.metrics.image import psnr, ssim
-
-
-@dataclass(frozen=True)
-class MetricInfo:
-    """How a metric is printed."""
-
-    title: str
-    higher_is_better: bool
-    format: str
-
+from lit_restore.metrics.measurement import MetricInfo, unit
 
 METRICS = {
     "psnr": MetricInfo("PSNR", True, "{:.2f}"),
@@ -59,8 +48,7 @@ class MetricSuite(nn.Module):
             landmarks, landmark_mask: of ``hq``, as in `lit_restore.types.RestorationBatch`.
         """
         restored, hq = restored.float(), hq.float()
-        unit_restored, unit_hq = (restored.clamp(-1, 1) + 1) / 2, (hq + 1) / 2
-        values = {"psnr": psnr(unit_restored, unit_hq), "ssim": ssim(unit_restored, unit_hq)}
+        values = {"psnr": psnr(unit(restored), unit(hq)), "ssim": ssim(unit(restored), unit(hq))}
         if self.lpips is not None:
             values["lpips"] = self.lpips(restored, hq)
         if self.recognition is not None:
