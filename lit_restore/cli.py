@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": ("train", "restore the test photos with a checkpoint"),
     "prepare": ("prepare", "read a folder of people, compute landmarks, make synthetic people or a test set"),
     "restore": ("restore", "restore a photo, or a folder of photos, of a person"),
+    "convert": ("convert", "checkpoints of the official InstantRestore code, in and out"),
 }
 
 HELP = """lit_restore {version}: reference-guided, single-step diffusion face restoration

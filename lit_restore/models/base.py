@@ -124,12 +124,24 @@ def load_base(source: str, *, vae: str | None = None, prompt: str = PROMPT) -> D
     """
     folder = resolve(source)
     unet = _load_part(UNet2DConditionModel, folder / "unet")
-    vae_folder = folder / "vae" if vae is None else resolve(vae)
-    vae_folder = vae_folder / "vae" if (vae_folder / "vae").is_dir() else vae_folder
-    autoencoder = _load_part(AutoencoderKL, vae_folder)
+    autoencoder = load_vae(source, vae)
     schedule = NoiseSchedule.from_config(_read_json(folder / "scheduler" / "scheduler_config.json"))
     embedding = _prompt_embedding(folder, prompt)
     return DiffusionBase(unet, autoencoder, embedding, schedule, fingerprint(unet, autoencoder))
+
+
+def load_vae(source: str, vae: str | None = None) -> AutoencoderKL:
+    """The VAE alone; arguments as for `load_base`."""
+    folder = resolve(source) / "vae" if vae is None else resolve(vae)
+    return _load_part(AutoencoderKL, folder / "vae" if (folder / "vae").is_dir() else folder)
+
+
+def load_text_encoder(source: str) -> nn.Module | None:
+    """The CLIP text encoder of a base; None where the base has only an embedding."""
+    from transformers import CLIPTextModel
+
+    folder = resolve(source) / "text_encoder"
+    return _load_part(CLIPTextModel, folder) if folder.is_dir() else None
 
 
 def _load_part(kind: type, folder: Path) -> nn.Module:
@@ -143,8 +155,9 @@ def _load_part(kind: type, folder: Path) -> nn.Module:
             found="no config.json",
         )
     try:
+        # Without a type transformers rounds to what the config was once saved with (SD-Turbo's text encoder: float16).
         model, report = kind.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True, output_loading_info=True
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, torch_dtype=torch.float32
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise _unreadable(folder, error) from None
@@ -173,15 +186,15 @@ def _prompt_embedding(folder: Path, prompt: str) -> torch.Tensor:
             return load_file(stored)["embedding"].float()
         except (OSError, KeyError, SafetensorError) as error:
             raise _unreadable(stored, error) from None
-    if not (folder / "text_encoder").is_dir():
+    encoder = load_text_encoder(str(folder))
+    if encoder is None:
         raise UserError("incomplete base", where=folder, expected="text_encoder/ and tokenizer/, or prompt/")
-    from transformers import CLIPTextModel, CLIPTokenizer
+    from transformers import CLIPTokenizer
 
     try:
         tokenizer = CLIPTokenizer.from_pretrained(folder / "tokenizer", local_files_only=True)
     except Exception as error:  # the tokenizers library raises nothing more specific
         raise _unreadable(folder / "tokenizer", error) from None
-    encoder = _load_part(CLIPTextModel, folder / "text_encoder")
     tokens = tokenizer(
         prompt, max_length=tokenizer.model_max_length, padding="max_length", truncation=True, return_tensors="pt"
     )
