@@ -123,11 +123,16 @@ def load_base(source: str, *, vae: str | None = None, prompt: str = PROMPT) -> D
         prompt: encoded once with the base's text encoder; ignored where the base carries its own embedding.
     """
     folder = resolve(source)
-    unet = _load_part(UNet2DConditionModel, folder / "unet")
+    unet = load_unet(source)
     autoencoder = load_vae(source, vae)
     schedule = NoiseSchedule.from_config(_read_json(folder / "scheduler" / "scheduler_config.json"))
     embedding = _prompt_embedding(folder, prompt)
     return DiffusionBase(unet, autoencoder, embedding, schedule, fingerprint(unet, autoencoder))
+
+
+def load_unet(source: str) -> UNet2DConditionModel:
+    """The UNet alone; argument as for `load_base`."""
+    return _load_part(UNet2DConditionModel, resolve(source) / "unet")
 
 
 def load_vae(source: str, vae: str | None = None) -> AutoencoderKL:

@@ -10,6 +10,7 @@ from diffusers import AutoencoderKL
 from torch import nn
 
 from lit_restore.losses.ms_ssim import ms_ssim_loss
+from lit_restore.models.base import load_vae
 from lit_restore.training.optim import OptimizerConfig
 from lit_restore.training.pretraining import PretrainingModule, all_faces
 from lit_restore.types import RestorationBatch
@@ -45,7 +46,7 @@ class AutoencoderModule(PretrainingModule):
         self.kl_weight, self.ms_ssim_weight = kl_weight, ms_ssim_weight
         levels = len(widths)
         network = (
-            AutoencoderKL.from_pretrained(init, torch_dtype=torch.float32, local_files_only=True)
+            load_vae(init, init).requires_grad_(True)
             if init
             else AutoencoderKL(
                 block_out_channels=tuple(widths),

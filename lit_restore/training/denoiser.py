@@ -6,9 +6,10 @@ import shutil
 from pathlib import Path
 
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
+from diffusers import UNet2DConditionModel
 from torch import nn
 
+from lit_restore.models.base import load_unet, load_vae
 from lit_restore.models.random_base import SCHEDULER, write_constant_parts
 from lit_restore.models.reference_attention import (
     FeatureRecorder,
@@ -59,12 +60,11 @@ class DenoiserModule(PretrainingModule):
     ) -> None:
         super().__init__(output, optimizer, max_iterations, ema_decay, seed)
         self.vae_folder = Path(vae)
-        self.vae = AutoencoderKL.from_pretrained(vae, torch_dtype=torch.float32, local_files_only=True)
-        self.vae.requires_grad_(False).eval()
+        self.vae = load_vae(vae, vae)
         self.shared_probability, self.shared_min_timestep = shared_probability, shared_min_timestep
         levels = len(widths)
         unet = (
-            UNet2DConditionModel.from_pretrained(Path(init) / "unet", torch_dtype=torch.float32, local_files_only=True)
+            load_unet(init).requires_grad_(True)
             if init
             else UNet2DConditionModel(
                 sample_size=32,

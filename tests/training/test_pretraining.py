@@ -14,6 +14,7 @@ from helpers import NOISE, pictures, tiny_generator
 from pytorch_lightning import LightningModule
 from small_training import people, trainer
 
+from lit_restore.errors import UserError
 from lit_restore.models.base import load_base
 from lit_restore.models.recognition import load_recognizer
 from lit_restore.training.autoencoder import AutoencoderModule
@@ -114,6 +115,28 @@ def test_the_recogniser_is_written_as_it_was_averaged(people_cache: Path, tmp_pa
     with torch.no_grad():
         written = load_recognizer(str(tmp_path / "out"))(faces)
         torch.testing.assert_close(written, module.average(faces), atol=5e-3, rtol=0)
+
+
+def test_what_a_recipe_starts_from_is_not_there(vae, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such base folder: nowhere"):
+        DenoiserModule(str(tmp_path), vae="nowhere")
+    with pytest.raises(UserError, match="no such base folder: nowhere"):
+        DenoiserModule(str(tmp_path), vae=str(vae[1]), init="nowhere")
+    with pytest.raises(UserError, match="no such base folder: nowhere"):
+        AutoencoderModule(str(tmp_path), init="nowhere")
+
+
+def test_a_recipe_goes_on_from_what_one_wrote(vae, base, tmp_path: Path) -> None:
+    continued = AutoencoderModule(str(tmp_path), init=str(vae[1]))
+    written = AutoencoderKL.from_pretrained(vae[1])
+    for name, tensor in written.float().state_dict().items():
+        assert torch.equal(continued.network.state_dict()[name], tensor), name
+    assert all(p.requires_grad for p in continued.network.parameters())
+    denoiser = DenoiserModule(str(tmp_path), vae=str(vae[1]), init=str(base[1]))
+    for name, tensor in load_base(str(base[1])).unet.state_dict().items():
+        assert torch.equal(denoiser.network.state_dict()[name], tensor), name
+    assert all(p.requires_grad for p in denoiser.network.parameters())
+    assert not any(p.requires_grad for p in denoiser.vae.parameters())
 
 
 def test_nothing_is_written_before_the_end(people_cache: Path, tmp_path: Path) -> None:
