@@ -315,6 +315,27 @@ def test_wrong_options(options: str, message: str, config: Path, capsys: pytest.
     assert message in error_of(capsys, "fit", "--config", "tiny.yaml", *options.split())
 
 
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("--model.generator.base nobody/nothing", "the base is not on this machine"),
+        ("--model.init nowhere", "no such checkpoint: nowhere"),
+        ("--config metrics.yaml", "no usable recognition network: nowhere"),
+        ("--config study.yaml", "no usable recognition network: nowhere"),
+    ],
+)
+def test_missing_networks_are_noticed_before_data_are_read(
+    options: str, message: str, config: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    for name in ("Metrics", "ReferenceStudy"):
+        callback = f"{{class_path: {name}, init_args: {{recognition: nowhere}}}}"
+        Path("metrics.yaml" if name == "Metrics" else "study.yaml").write_text(f"trainer: {{callbacks: [{callback}]}}")
+    arguments = ("fit", "--config", str(config), *options.split(), "--data.cache_dir", "unread")
+    assert message in error_of(capsys, *arguments)
+    assert not Path("unread").exists()
+
+
 def test_configs_that_are_no_text(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
     Path("binary.yaml").write_bytes(bytes(range(256)))
     assert "not a YAML file: binary.yaml" in error_of(capsys, "fit", "--config", "binary.yaml")

@@ -67,14 +67,25 @@ class Metrics(Callback):
         self.recognition, self.points = recognition, points
         self.allow_training_network = allow_training_network
         self.lpips_backbone, self.lpips_weights = lpips_backbone, lpips_weights
+        self._loaded_for: LightningModule | None = None
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
-        # Loaded here and not when the configuration is read, so that a missing file is one clear error before training.
+    def load(self, pl_module: LightningModule) -> None:
+        """Load the networks that measure ``pl_module``; the command line does it before any data are read.
+
+        Raises:
+            UserError: a file is missing, or as `load_judge`.
+        """
         self.suite = MetricSuite(
             lpips=Lpips(self.lpips_backbone, self.lpips_weights) if self.lpips_backbone else None,
             recognition=load_judge(self.recognition, pl_module, self.allow_training_network),
             points=self.points,
-        ).to(pl_module.device)
+        )
+        self._loaded_for = pl_module
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._loaded_for is not pl_module:
+            self.load(pl_module)
+        self.suite.to(pl_module.device)
         if trainer.is_global_zero and not trainer.fast_dev_run:
             protocol = self.suite.protocol()
             if self.lpips_backbone:

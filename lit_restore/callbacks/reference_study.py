@@ -53,10 +53,17 @@ class ReferenceStudy(Callback):
         self.recognition = recognition
         self.points: Points = points
         self.allow_training_network = allow_training_network
+        self._loaded_for: LightningModule | None = None
 
-    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+    def load(self, pl_module: LightningModule) -> None:
+        """As `lit_restore.callbacks.metrics.Metrics.load`."""
         judge = load_judge(self.recognition, pl_module, self.allow_training_network)
         self.suite = MetricSuite(recognition=judge, points=self.points)
+        self._loaded_for = pl_module
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        if self._loaded_for is not pl_module:
+            self.load(pl_module)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.fast_dev_run or not trainer.is_global_zero:

@@ -20,7 +20,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 # Imported so that configs can name them without their full path.
 from lit_restore.callbacks.checkpoints import AtomicCheckpointIO, Checkpoints, last_checkpoint
 from lit_restore.callbacks.images import ImageGrids  # noqa: F401
-from lit_restore.callbacks.metrics import Metrics  # noqa: F401
+from lit_restore.callbacks.metrics import Metrics
 from lit_restore.callbacks.predictions import Predictions
 from lit_restore.callbacks.progress import IterationProgress
 from lit_restore.callbacks.reference_study import ReferenceStudy, show_study, studied_iteration
@@ -151,6 +151,9 @@ class RestorationCLI(LightningCLI):
             callbacks.append(IterationProgress())
         # One line instead, see `_size_of`.
         kwargs["enable_model_summary"] = bool(config.enable_model_summary)
+        for callback in callbacks:
+            if isinstance(callback, (Metrics, ReferenceStudy)):
+                callback.load(self.model)  # Lightning would read the data first
         try:
             return super().instantiate_trainer(callbacks=callbacks, **kwargs)
         except (MisconfigurationException, ValueError, TypeError) as error:
