@@ -310,6 +310,9 @@ class RestorationModule(LightningModule):
                 logger.log_metrics(values, step=self.iteration)
                 logger.save()
 
+    def on_validation_model_zero_grad(self) -> None:
+        """Keep the gradients: Lightning would drop those of an update whose batches a validation interrupts."""
+
     # --- restoring ------------------------------------------------------------------------------------------------
 
     def averaged_weights(self) -> AbstractContextManager:
