@@ -192,6 +192,11 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     return torch.load(path, map_location="cpu", weights_only=True)
 
 
+# What torch's unpickler makes of arbitrary bytes knows no bounds.
+_UNREADABLE = (OSError, EOFError, RuntimeError, ValueError, LookupError, TypeError, AttributeError)
+_UNREADABLE += (pickle.UnpicklingError, SafetensorError)
+
+
 def decode(path: Path, read: Callable[[Path], dict[str, torch.Tensor]] = read_tensors) -> dict[str, torch.Tensor]:
     """What ``read`` finds in a file.
 
@@ -199,10 +204,13 @@ def decode(path: Path, read: Callable[[Path], dict[str, torch.Tensor]] = read_te
         UserError: the file cannot be decoded.
     """
     try:
-        return read(path)
-    except (OSError, EOFError, RuntimeError, ValueError, pickle.UnpicklingError, SafetensorError) as error:
+        content = read(path)
+    except _UNREADABLE as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         raise UserError("weight file is damaged or not a weight file", where=path, found=reason) from None
+    if not isinstance(content, dict):
+        raise UserError("not a weight file", where=path, expected="tensors by name", found=type(content).__name__)
+    return content
 
 
 def fill(network: torch.nn.Module, path: Path, read: Callable[[Path], dict[str, torch.Tensor]] = read_tensors) -> None:

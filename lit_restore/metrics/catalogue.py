@@ -207,7 +207,7 @@ def resolve(names: Iterable[str]) -> list[str]:
     for name in names:
         metric = name if name in CATALOGUE else _METRIC_OF.get(name)
         if metric is None:
-            raise UserError(f"unknown metric '{name}'", fix=nearest(name, {*CATALOGUE, *COLUMNS}))
+            raise UserError(f"unknown metric '{name}'", fix=nearest(name.lower(), {*CATALOGUE, *COLUMNS}))
         found.append(metric)
     return list(dict.fromkeys(found))
 

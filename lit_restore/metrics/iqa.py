@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import pickle
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,8 +91,8 @@ def iqa_metric(name: str, weights: str | Path | None = None) -> Judgement:
 def _clip(pyiqa: Any, path: Path) -> nn.Module:
     try:
         return pyiqa.create_metric("clipiqa", device="cpu", backbone=str(path))
-    except (RuntimeError, KeyError, AttributeError) as error:
-        found = " ".join(str(error).split())[:200]
+    except (RuntimeError, KeyError, AttributeError, EOFError, pickle.UnpicklingError) as error:
+        found = " ".join(str(error).split())[:200] or type(error).__name__
         raise UserError("not a CLIP network", where=path, expected=CLIP_RN50.what, found=found) from None
 
 
