@@ -28,6 +28,7 @@ no gradient; the restored image's own keys do, where they take part: dL/dK_j = -
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -42,7 +43,7 @@ Extremes = Literal["rows", "map"]
 
 # Probabilities in work at a time: on a CPU they should stay in its cache, a GPU wants large pieces.
 PIECE = {"cpu": 2**20, "cuda": 2**25}
-FEWEST_ROWS = 64  # of a piece while it could have fewer heads instead: products of thin matrices are slow
+FEWEST_ROWS = 256
 SMALLEST_RANGE = 1e-8  # of probabilities; a perfectly even map has none, and nothing to be scaled
 
 
@@ -96,10 +97,9 @@ class _RowLoss(torch.autograd.Function):
         distance: Distance,
         extremes: Extremes,
     ) -> torch.Tensor:
-        # In single precision whatever the network computes in: logits in bfloat16 are off by some per cent.
         with torch.autocast(query.device.type, enabled=False):
-            scale, dtype = query.shape[-1] ** -0.5, torch.promote_types(query.dtype, torch.float32)
-            rows = _Rows(query.to(dtype) * scale, key.to(dtype), own.shape[1] if ctx.needs_input_grad[1] else 0)
+            scale = query.shape[-1] ** -0.5
+            rows = _Rows(query, key, own.shape[1] if ctx.needs_input_grad[1] else 0)
             if scaling == "row_sum":
                 value = sum(rows.conditional(target, distance) for target in targets)
             else:
@@ -122,32 +122,47 @@ class _Rows:
     """Value and gradient of the loss, a few rows and heads at a time.
 
     Args:
-        query: (h, N, d), divided by sqrt(d).
+        query: (h, N, d).
         key: (h, M, d).
         num_own: so many of the first keys get a gradient.
     """
 
     def __init__(self, query: torch.Tensor, key: torch.Tensor, num_own: int) -> None:
-        self.query, self.key = query, key
-        self.query_gradient = torch.zeros_like(query)
-        self.own_gradient = torch.zeros_like(key[:, :num_own])
+        # Logits in single precision whatever the network computes in: in bfloat16 they are off by some per cent. Sums
+        # of keys may be in the network's, once what all keys have in common, which moves no probability, is taken off.
+        dtype = torch.promote_types(query.dtype, torch.float32)
+        self.query, self.key = query.to(dtype) * query.shape[-1] ** -0.5, key.to(dtype)
+        if key.dtype != dtype:
+            self.key.sub_(self.key.mean(1, keepdim=True))
+        self.key_to_sum = self.key.to(key.dtype)
+        self.query_gradient = torch.zeros_like(self.query)
+        self.own_gradient = torch.zeros_like(self.key[:, :num_own])
+        # A piece is few heads rather than few rows: products of thin matrices are slow.
+        num_heads, num_cells, _ = query.shape
+        size = max(PIECE.get(query.device.type, PIECE["cuda"]) // num_cells, 1)  # rows in work, over all heads
+        heads = max(1, min(num_heads, size // FEWEST_ROWS))
+        self._piece_shape = heads, max(1, size // heads)
+        # Written over and over: fresh memory costs a CPU more than what is computed in it.
+        self._buffers = self.query.new_empty(2, heads * min(self._piece_shape[1], num_cells) * num_cells)
 
     def conditional(self, target: RowTarget, distance: Distance) -> torch.Tensor:
         """Loss of rows which are distributions over one reference's cells."""
-        wanted, value = target.values, self.query.new_zeros(())
-        count = len(self.query) * (len(wanted) if distance == "cross_entropy" else wanted.numel())
-        for heads, part in self._pieces(*wanted.shape):
-            cells, key = target.cells[part], self._reference_key(target, heads)
-            logits = self.query[heads, cells] @ key.transpose(1, 2)
-            probability = torch.softmax(logits, dim=-1)
+        value, count = self.query.new_zeros(()), len(self.query) * len(target.cells)
+        if distance == "l2":
+            count *= target.values.shape[1]
+        for heads, part in self._pieces(len(target.cells)):
+            cells, keys, goal = target.cells[part], self._keys_of(target), target.values[part]
+            logits = self._logits(self.query[heads, cells], self.key[heads, keys])
+            probability = torch.softmax(logits, dim=-1, out=self._buffer(1, logits.shape))
             if distance == "cross_entropy":
-                value += (torch.logsumexp(logits, dim=-1) - (logits * wanted[part]).sum(-1)).sum()
-                slope = probability.sub_(wanted[part])
+                value += (torch.logsumexp(logits, dim=-1) - (logits * goal).sum(-1)).sum()
+                slope = probability.sub_(goal)
             else:
-                error = probability - wanted[part]
-                value += error.square().sum()
-                slope = 2 * probability * (error - (probability * error).sum(-1, keepdim=True))
-            self.query_gradient[heads].index_add_(1, cells, slope @ key, alpha=1 / count)
+                slope = torch.sub(probability, goal, out=logits)
+                value += torch.dot(slope.flatten(), slope.flatten())
+                pull = torch.linalg.vecdot(probability, slope)
+                slope.sub_(pull[..., None]).mul_(probability).mul_(2)
+            self.query_gradient[heads].index_add_(1, cells, self._sum_keys(slope, heads, keys), alpha=1 / count)
         return value / count
 
     def joint(self, targets: Sequence[RowTarget], distance: Distance, extremes: Extremes | None) -> torch.Tensor:
@@ -171,7 +186,8 @@ class _Rows:
         if distance == "cross_entropy":
             value = sum(self._cross_entropy(target) for target in targets)
         elif extremes is None:
-            value = sum(self._squares(target)[0] for target in targets)
+            zero, one = self.query.new_tensor([0.0, 1.0])
+            value = sum(self._squares(target, zero, one)[0] for target in targets)
         else:
             value = self._min_max_squares(targets)
         self.query_gradient -= self.pull[..., None] * self.mean_key
@@ -179,35 +195,46 @@ class _Rows:
         return value
 
     def _look_at_all_keys(self, cells: torch.Tensor, mean_key: bool) -> None:
-        """Normaliser, range and mean key of some rows."""
-        for heads, part in self._pieces(len(cells), self.key.shape[1]):
-            rows, key = cells[part], self.key[heads]
-            weights = self.query[heads, rows] @ key.transpose(1, 2)
-            lowest, highest = torch.aminmax(weights, dim=-1)
-            weights.sub_(highest[..., None]).exp_()
-            total = weights.sum(-1)
-            self.log_sum[heads, rows] = highest + total.log()
-            self.lowest[heads, rows], self.highest[heads, rows] = (lowest - highest).exp() / total, 1 / total
+        """Normaliser, range and mean key of some rows: first of each image's N keys, then of all together."""
+        num_cells = self.query.shape[1]
+        for heads, part in self._pieces(len(cells)):
+            rows = cells[part]
+            query = self.query[heads, rows]
+            log_sums, lowest, highest, mean_keys = [], [], [], []
+            for start in range(0, self.key.shape[1], num_cells):
+                keys = slice(start, start + num_cells)
+                logits = self._logits(query, self.key[heads, keys])
+                largest = logits.amax(-1)
+                probability = torch.softmax(logits, dim=-1, out=self._buffer(1, logits.shape))
+                lowest.append(probability.amin(-1))
+                highest.append(probability.amax(-1))
+                log_sums.append(largest - highest[-1].log())
+                if mean_key:
+                    mean_keys.append(self._sum_keys(probability, heads, keys))
+            log_sum = torch.stack(log_sums)  # (images, ., .)
+            self.log_sum[heads, rows] = torch.logsumexp(log_sum, dim=0)
+            share = (log_sum - self.log_sum[heads, rows]).exp()
+            self.lowest[heads, rows] = (share * torch.stack(lowest)).amin(0)
+            self.highest[heads, rows] = (share * torch.stack(highest)).amax(0)
             if mean_key:
-                self.mean_key[heads, rows] = (weights @ key) / total[..., None]
+                self.mean_key[heads, rows] = (share[..., None] * torch.stack(mean_keys)).sum(0)
 
-    def _squares(
-        self, target: RowTarget, low: torch.Tensor | float = 0.0, span: torch.Tensor | float = 1.0
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _squares(self, target: RowTarget, low: torch.Tensor, span: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """mean ((P - low) / span - T)^2, and the sum of its derivatives with respect to P."""
-        wanted, count = target.values, len(self.query) * target.values.numel()
+        count, log_span, offset = len(self.query) * target.values.numel(), span.log(), low / span
         value, slopes = self.query.new_zeros(()), self.query.new_zeros(())
-        for heads, part in self._pieces(*wanted.shape):
-            cells, key = target.cells[part], self._reference_key(target, heads)
-            probability = (self.query[heads, cells] @ key.transpose(1, 2)).sub_(self.log_sum[heads, cells, None]).exp_()
-            error = ((probability - low) / span).sub_(wanted[part])
-            value += error.square().sum()
-            slope = error.mul_(2 / (count * span))
-            slopes += slope.sum()
-            slope.mul_(probability)
-            self.pull[heads].index_add_(1, cells, slope.sum(-1))
-            self.query_gradient[heads].index_add_(1, cells, slope @ key)
-        return value / count, slopes
+        for heads, part in self._pieces(len(target.cells)):
+            cells, keys = target.cells[part], self._keys_of(target)
+            logits = self._logits(self.query[heads, cells], self.key[heads, keys])
+            scaled = logits.sub_(self.log_sum[heads, cells, None] + log_span).exp_()  # P / span
+            error = torch.sub(scaled, target.values[part], out=self._buffer(1, scaled.shape)).sub_(offset)
+            value += torch.dot(error.flatten(), error.flatten())
+            slopes += error.sum()
+            slope_times_probability = error.mul_(scaled)
+            self.pull[heads].index_add_(1, cells, slope_times_probability.sum(-1), alpha=2 / count)
+            gradient = self._sum_keys(slope_times_probability, heads, keys)
+            self.query_gradient[heads].index_add_(1, cells, gradient, alpha=2 / count)
+        return value / count, slopes * 2 / (count * span)
 
     def _min_max_squares(self, targets: Sequence[RowTarget]) -> torch.Tensor:
         """P scaled to [0, 1]: u = (P - low) / span, so du/dlow = (u - 1) / span and du/dhigh = -u / span."""
@@ -226,7 +253,7 @@ class _Rows:
 
     def _cross_entropy(self, target: RowTarget) -> torch.Tensor:
         """mean of - sum_j T_ij log P_ij = log_sum_i - q_i sum_j T_ij K_j."""
-        centre = target.values @ self._reference_key(target, slice(None))  # (h, K, d)
+        centre = target.values @ self.key[:, self._keys_of(target)]  # (h, K, d)
         count = len(self.query) * len(target.cells)
         self.query_gradient.index_add_(1, target.cells, centre, alpha=-1 / count)
         self.pull[:, target.cells] -= 1 / count
@@ -248,21 +275,30 @@ class _Rows:
         num_own = self.own_gradient.shape[1]
         if num_own == 0:
             return
-        for heads, part in self._pieces(len(cells), num_own):
+        for heads, part in self._pieces(len(cells)):
             rows = cells[part]
             query = self.query[heads, rows]
-            probability = query @ self.key[heads, :num_own].transpose(1, 2)
-            probability.sub_(self.log_sum[heads, rows, None]).exp_().mul_(self.pull[heads, rows, None])
-            self.own_gradient[heads] -= probability.transpose(1, 2) @ query
+            logits = self._logits(query, self.key[heads, :num_own])
+            slope = logits.sub_(self.log_sum[heads, rows, None]).exp_().mul_(self.pull[heads, rows, None])
+            self.own_gradient[heads] -= slope.transpose(1, 2) @ query
 
-    def _reference_key(self, target: RowTarget, heads: slice) -> torch.Tensor:
-        return self.key[heads, target.start : target.start + target.values.shape[1]]
+    def _keys_of(self, target: RowTarget) -> slice:
+        return slice(target.start, target.start + target.values.shape[1])
 
-    def _pieces(self, num_rows: int, num_keys: int) -> Iterator[tuple[slice, slice]]:
-        """Heads and rows, so that a piece of the map has about PIECE entries, few heads rather than few rows."""
-        size, num_heads = PIECE.get(self.key.device.type, PIECE["cuda"]), len(self.key)
-        heads = max(1, min(num_heads, size // (num_keys * FEWEST_ROWS)))
-        rows = max(1, size // (num_keys * heads))
-        for head in range(0, num_heads, heads):
+    def _sum_keys(self, weights: torch.Tensor, heads: slice, keys: slice) -> torch.Tensor:
+        """(., ., k) weights of k keys -> (., ., d) their weighted sum."""
+        return (weights.to(self.key_to_sum.dtype) @ self.key_to_sum[heads, keys]).to(weights.dtype)
+
+    def _pieces(self, num_rows: int) -> Iterator[tuple[slice, slice]]:
+        """Heads and rows of one piece after another."""
+        heads, rows = self._piece_shape
+        rows = math.ceil(num_rows / (math.ceil(num_rows / rows) or 1)) or 1  # of equal size
+        for head in range(0, len(self.query), heads):
             for row in range(0, num_rows, rows):
                 yield slice(head, head + heads), slice(row, row + rows)
+
+    def _logits(self, query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+        return torch.bmm(query, key.transpose(1, 2), out=self._buffer(0, (*query.shape[:2], key.shape[1])))
+
+    def _buffer(self, number: int, shape: Sequence[int]) -> torch.Tensor:
+        return self._buffers[number][: math.prod(shape)].view(shape)
