@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
 def _from_official(source: Path, output: Path, options: Namespace) -> int:
     from lit_restore.models.official_base import PARTS, write_base
     from lit_restore.models.official_checkpoint import read_official
-    from lit_restore.models.official_convert import Answers, configuration, find_base, import_official
+    from lit_restore.models.official_import import Answers, configuration, find_base, import_official
     from lit_restore.models.official_summary import describe
 
     if source.is_dir():
@@ -78,7 +78,7 @@ def _from_official(source: Path, output: Path, options: Namespace) -> int:
 
 
 def _to_official(source: Path, output: Path, options: Namespace) -> int:
-    from lit_restore.models.official_convert import DTYPES, export_official
+    from lit_restore.models.official_export import DTYPES, export_official
 
     if output.exists() and not options.overwrite:
         raise UserError("the output exists", where=output, fix="Choose another name or add --overwrite.")
@@ -87,7 +87,7 @@ def _to_official(source: Path, output: Path, options: Namespace) -> int:
     dtype = DTYPES[options.dtype] if options.dtype else None
     if options.dry_run:
         from lit_restore.models.artifact import generator_config, read_model
-        from lit_restore.models.official_convert import check_representable
+        from lit_restore.models.official_export import check_representable
 
         stored, states = read_model(source)
         check_representable(generator_config(stored["generator"], where=source), source, bool(options.force))

@@ -96,6 +96,13 @@ class Adaptation:
         parameters = dict(self.network.named_parameters())
         return {name: parameters[name].detach() for name in self.names}
 
+    def untouched_state(self) -> dict[str, torch.Tensor]:
+        """The network as it was before anything was attached or trained, under its names of then."""
+        with self.off():
+            state = self.network.state_dict()
+        lora = re.compile(r"\.lora_[AB]\.")
+        return {name.replace(".base_layer.", "."): value for name, value in state.items() if not lora.search(name)}
+
     def adapter_state(self, state: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
         """``state`` under the names of peft's adapter files, which do not say what the adapter is called."""
         return {PEFT_PREFIX + name.replace(f".{self.name}.weight", ".weight"): value for name, value in state.items()}

@@ -22,7 +22,8 @@ from lit_restore.models.base import load_base, load_vae
 from lit_restore.models.generator import FreeU, OneStepGenerator
 from lit_restore.models.official_base import PROMPT_TOKENS, TEXT_ENCODER, write_base
 from lit_restore.models.official_checkpoint import equal_up_to_rounding, read_official
-from lit_restore.models.official_convert import Answers, configuration, export_official, find_base, import_official
+from lit_restore.models.official_export import export_official
+from lit_restore.models.official_import import Answers, configuration, find_base, import_official
 from lit_restore.models.official_summary import describe
 from lit_restore.models.random_base import build_unet, build_vae
 
