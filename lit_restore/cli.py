@@ -21,6 +21,8 @@ COMMANDS = {
     "predict": ("train", "restore the test photos with a checkpoint"),
     "prepare": ("prepare", "read a folder of people, compute landmarks, make synthetic people or a test set"),
     "restore": ("restore", "restore a photo, or a folder of photos, of a person"),
+    "evaluate": ("evaluate", "measure a method on a set of photos"),
+    "tables": ("tables", "ours beside the published numbers"),
     "convert": ("convert", "checkpoints of the official InstantRestore code, in and out"),
 }
 

@@ -30,7 +30,9 @@ ALLOWED = {
     "callbacks": GROUND | {"faces", "models", "losses", "metrics", "visualization"},
     "training": GROUND | {"models", "losses", "data", "callbacks", "quiet"},
     "inference": GROUND | {"models", "data", "faces"},
-    "commands": GROUND | {"models", "data", "faces", "training", "inference", "quiet"},
+    "evaluation": GROUND | {"__init__", "data", "models", "metrics", "visualization"},
+    "commands": GROUND
+    | {"models", "data", "faces", "metrics", "callbacks", "training", "inference", "evaluation", "quiet"},
     "cli": GROUND | {"commands", "quiet"},
     "__main__": {"cli"},
 }
@@ -46,7 +48,10 @@ HOMES = {
     "torch_fidelity": ("metrics/inception.py",),
     "pyiqa": ("metrics/iqa.py",),
     "timm": ("metrics/iqa.py",),
-    "pytorch_lightning": ("data/datamodule.py", "training/", "callbacks/"),
+    "spandrel": ("evaluation/face_networks.py",),
+    "spandrel_extra_arches": ("evaluation/face_networks.py",),
+    "pyarrow": ("evaluation/records.py",),
+    "pytorch_lightning": ("data/datamodule.py", "training/", "callbacks/", "evaluation/runner.py"),
     "lightning_fabric": ("training/", "callbacks/"),
     "jsonargparse": ("training/",),
     "omegaconf": ("training/",),
