@@ -15,7 +15,8 @@ class RestorationBatch(TypedDict):
     hq: torch.Tensor
     """(B, 3, H, W) in [-1, 1]: the target. Where a data set has none (LQ-only folders) it repeats ``lq``."""
     references: torch.Tensor
-    """(B, R, 3, H, W) in [-1, 1]: other photos of the same person; padding is 0."""
+    """(B, R, 3, H, W) in [-1, 1], unless ``data.reference_range`` says otherwise: other photos of the same person;
+    padding is 0."""
     reference_mask: torch.Tensor
     """(B, R) bool, True = a real reference."""
     landmarks: torch.Tensor

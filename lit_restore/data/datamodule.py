@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from lit_restore.data.augmentation import Augmentation
 from lit_restore.data.collate import collate
-from lit_restore.data.dataset import RestorationDataset, require_targets
+from lit_restore.data.dataset import FULL_RANGE, PixelRange, RestorationDataset, require_targets
 from lit_restore.data.degradation import Degradation
 from lit_restore.data.landmarks import landmark_path
 from lit_restore.data.manifest import (
@@ -67,6 +67,9 @@ class RestorationDataModule(LightningDataModule):
         num_workers: processes that prepare batches; 0 = none.
         seed: of order, references, degradation and augmentation.
         landmarks: read landmarks, where there are any.
+        reference_range: pixel range of the references in training and validation. ``[0, 1]`` as the official code
+            trains; it still restores with ``[-1, 1]``, like `lit_restore restore` and testing here
+            (instantrestore.md, D2).
         cache_dir: where manifests, imported landmarks and synthetic people are kept.
     """
 
@@ -88,6 +91,7 @@ class RestorationDataModule(LightningDataModule):
         num_workers: int = 2,
         seed: int = 0,
         landmarks: bool = True,
+        reference_range: PixelRange = FULL_RANGE,
         cache_dir: str = "data/cache",
     ) -> None:
         super().__init__()
@@ -107,6 +111,7 @@ class RestorationDataModule(LightningDataModule):
         self.num_workers = num_workers
         self.seed = seed
         self.landmarks = landmarks
+        self.reference_range = reference_range
         self.cache_dir = Path(cache_dir)
         self.manifest: Manifest | None = None
         self.datasets: dict[str, RestorationDataset] = {}
@@ -178,6 +183,7 @@ class RestorationDataModule(LightningDataModule):
             zero_reference_probability=self.zero_reference_probability,
             augmentation=self.augmentation,
             landmarks=landmarks,
+            reference_range=FULL_RANGE if split == "test" else self.reference_range,
         )
 
     def train_dataloader(self) -> DataLoader:
@@ -228,7 +234,7 @@ class RestorationDataModule(LightningDataModule):
             collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            worker_init_fn=one_thread,
+            worker_init_fn=_one_thread,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -236,7 +242,7 @@ class RestorationDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
-def one_thread(_: int) -> None:
+def _one_thread(_: int) -> None:
     """Workers are the parallelism; threads inside them would fight for the same cores.
 
     Ctrl-C reaches every process of a terminal; the main one decides what it means.

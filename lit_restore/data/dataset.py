@@ -19,6 +19,9 @@ from lit_restore.data.references import ReferencePools, evaluation_references, t
 from lit_restore.errors import UserError
 from lit_restore.image import fit_square, fit_square_points, read_rgb, to_tensor
 
+PixelRange = tuple[float, float]
+FULL_RANGE: PixelRange = (-1.0, 1.0)
+
 
 class RestorationDataset(Dataset):
     """Samples of one split; see `lit_restore.types.RestorationBatch` for the meaning of the keys (here
@@ -36,6 +39,7 @@ class RestorationDataset(Dataset):
         zero_reference_probability: training only, how often a target gets no reference.
         augmentation: training only.
         landmarks: folder of the landmark files, None = no landmarks.
+        reference_range: pixel range of the references, lowest and highest value.
 
     Indexed by ``index`` (epoch 0) or, in training, by the (epoch, index) pairs of `TrainSampler`: the epoch
     travels with the index because worker processes that live on do not see attributes set in the main
@@ -55,7 +59,16 @@ class RestorationDataset(Dataset):
         zero_reference_probability: float = 0.0,
         augmentation: Augmentation = "none",
         landmarks: str | Path | None = None,
+        reference_range: PixelRange = FULL_RANGE,
     ) -> None:
+        low, high = reference_range
+        if not -1 <= low < high <= 1:
+            raise UserError(
+                "bad pixel range of references",
+                where="data.reference_range",
+                expected="[low, high] within [-1, 1]",
+                found=list(reference_range),
+            )
         targets = manifest.targets(split)
         self.targets = [t for t in targets if t.role == "hq"] if training else _one_of_each(targets)
         self.pools = ReferencePools(manifest)
@@ -67,6 +80,7 @@ class RestorationDataset(Dataset):
         self.zero_reference_probability = zero_reference_probability
         self.augmentation: Augmentation = augmentation
         self.landmarks = landmarks
+        self.reference_range = (float(low), float(high))
 
     def __len__(self) -> int:
         return len(self.targets)
@@ -101,7 +115,7 @@ class RestorationDataset(Dataset):
             zip(*map(self._landmarks, references), strict=True) if references else ((), ())
         )
         empty = (0, 3, self.size_px, self.size_px)
-        images = [to_tensor(self._read(reference.path)) for reference in references]
+        images = [self._in_range(to_tensor(self._read(reference.path))) for reference in references]
         return {
             "lq": lq,
             "hq": hq,
@@ -127,6 +141,12 @@ class RestorationDataset(Dataset):
             image = augment(image, self.augmentation, seed=self.seed, key=target.key, epoch=epoch)
         record = self.degradation.record(target.key, epoch, (self.size_px, self.size_px))
         return to_tensor(degrade(image, record)), to_tensor(image)
+
+    def _in_range(self, reference: torch.Tensor) -> torch.Tensor:
+        if self.reference_range == FULL_RANGE:
+            return reference
+        low, high = self.reference_range
+        return low + (high - low) * (reference + 1) / 2
 
     def _read(self, path: str) -> np.ndarray:
         return fit_square(read_rgb(path), self.size_px)

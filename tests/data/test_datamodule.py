@@ -53,6 +53,14 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("cache")
 
 
+def test_references_are_official_in_training_and_validation_only(cache: Path) -> None:
+    """As the official code has it: its test script does not follow its data sets (instantrestore.md, D2)."""
+    usual, official = module(cache), module(cache, reference_range=[0, 1])
+    for split, shifted in (("train", True), ("val", True), ("test", False)):
+        one, other = usual.datasets[split][0]["references"], official.datasets[split][0]["references"]
+        torch.testing.assert_close(other, (one + 1) / 2 if shifted else one, atol=1e-7, rtol=0)
+
+
 def test_synthetic_people_are_an_ordinary_folder_with_exact_landmarks(cache: Path) -> None:
     data = module(cache)
     assert {split: len(data.datasets[split].targets) for split in data.datasets} == {"train": 12, "val": 3, "test": 3}

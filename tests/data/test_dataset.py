@@ -69,6 +69,16 @@ def test_ranges_and_shapes(manifest: Manifest) -> None:
         assert sample["reference_landmarks"].shape == (len(sample["references"]), NUM_DENSE, 2)
 
 
+def test_references_in_the_official_training_range(manifest: Manifest) -> None:
+    """[0, 1] instead of [-1, 1]: the same pictures, (x + 1) / 2; nothing else of the sample changes."""
+    usual, official = make(manifest)[1, 0], make(manifest, reference_range=(0, 1))[1, 0]
+    torch.testing.assert_close(official.pop("references"), (usual.pop("references") + 1) / 2, atol=1e-7, rtol=0)
+    assert same(usual, official)
+    for bad in ((1, 0), (0, 255), (-1, -1)):
+        with pytest.raises(UserError, match=r"data.reference_range; expected \[low, high\] within \[-1, 1\]; found"):
+            make(manifest, reference_range=bad)
+
+
 def test_training_changes_with_the_epoch_and_evaluation_does_not(manifest: Manifest) -> None:
     training = make(manifest)
     assert same(training[1, 0], training[1, 0])
