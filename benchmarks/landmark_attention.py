@@ -150,7 +150,7 @@ class Step:
         self.loss = LandmarkAttentionLoss(config, [""] * len(layers))
 
     def __call__(self, index: int) -> None:
-        probe = None if self.variant == "none" else self.loss.probe(self.batch, random.Random(index))
+        probe = None if self.variant == "none" else self.loss.probe(self.batch, [random.Random(index)])
         with torch.autocast(self.device, torch.bfloat16, enabled=self.precision == "bf16"):
             total = torch.zeros((), device=self.device)
             for layer, hidden in zip(self.layers, self.hidden, strict=True):

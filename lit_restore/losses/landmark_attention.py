@@ -1,4 +1,4 @@
-"""Landmark attention supervision (InstantRestore, section 3.3): teach the queries where to look.
+"""Landmark attention supervision (InstantRestore, section 3.4): teach the queries where to look.
 
 A landmark of the target photo lies in query cell i of a layer's grid, the same landmark of reference c in key cell j:
 the attention P_i of that query should be a Gaussian around j in reference c,
@@ -73,7 +73,7 @@ class SupervisionProbe(AttentionProbe):
 class LandmarkAttentionLoss:
     """Draws what to supervise, then measures it.
 
-        probe = loss.probe(batch, rng)
+        probe = loss.probe(batch, draws)
         restored = generator(batch["lq"], batch["references"], batch["reference_mask"], ..., probe=probe)
         value = loss(probe) if probe else 0
 
@@ -90,22 +90,22 @@ class LandmarkAttentionLoss:
         self.config = config
         self.layers = range(len(layers))
 
-    def probe(self, batch: RestorationBatch, rng: random.Random) -> SupervisionProbe | None:
+    def probe(self, batch: RestorationBatch, draws: Sequence[random.Random]) -> SupervisionProbe | None:
         """What to watch in the coming forward pass; None where the weight is 0 or nothing can be supervised.
 
         References without a single landmark in common with the target are never chosen.
 
         Args:
-            rng: source of the choices; a fresh ``random.Random(repr((seed, iteration, ...)))`` makes them a pure
-                function of these.
+            draws: one source of choices per photo of the batch. Where each is made afresh of seed, iteration and photo,
+                the choices depend on nothing else.
         """
         if self.config.weight == 0:
             return None
         items = []
-        for sample, usable in enumerate(self._usable_references(batch)):
+        for sample, (usable, draw) in enumerate(zip(self._usable_references(batch), draws, strict=True)):
             if usable:
-                layers = self._choose(self.config.layers, list(self.layers), rng)
-                references = self._choose(self.config.references, usable, rng)
+                layers = self._choose(self.config.layers, list(self.layers), draw)
+                references = self._choose(self.config.references, usable, draw)
                 items += [Supervision(sample, layer, reference) for layer in layers for reference in references]
         return SupervisionProbe(items, batch) if items else None
 
@@ -122,11 +122,11 @@ class LandmarkAttentionLoss:
         return [[index for index, usable in enumerate(row) if usable] for row in common.tolist()]
 
     @staticmethod
-    def _choose(choice: str | list[int], options: list[int], rng: random.Random) -> list[int]:
+    def _choose(choice: str | list[int], options: list[int], draw: random.Random) -> list[int]:
         if choice == "all":
             return options
         if choice == "sample":
-            return [rng.choice(options)]
+            return [draw.choice(options)]
         return [option for option in options if option in choice]
 
     def __call__(self, probe: SupervisionProbe) -> torch.Tensor:

@@ -32,6 +32,7 @@ from lit_restore.losses.adversarial import discriminator_loss
 from lit_restore.losses.composite import LossConfig, RestorationLoss
 from lit_restore.losses.landmark_attention import SupervisionProbe
 from lit_restore.models.artifact import load_weights
+from lit_restore.models.attention_probe import AttentionProbe
 from lit_restore.models.discriminator import Discriminator
 from lit_restore.models.generator import Draw, GeneratorConfig, OneStepGenerator, fixed_noise, seeded_noise
 from lit_restore.training import ranks
@@ -165,7 +166,8 @@ class RestorationModule(LightningModule):
 
     def _generator_turn(self, batch: RestorationBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Add to the generator's gradient; G(x) without gradient, and what to log."""
-        probe = self.loss.landmark_attention.probe(batch, self._random("supervision"))
+        draws = [self._random("supervision", position) for position in self._positions(len(batch["lq"]))]
+        probe = self.loss.landmark_attention.probe(batch, draws)
         restored = self.restore_for_training(batch, probe).float()
         logits = None
         if self.discriminator is not None:
@@ -320,7 +322,11 @@ class RestorationModule(LightningModule):
         return self.average.in_place() if self.average is not None else nullcontext()
 
     def restore(
-        self, batch: RestorationBatch, num_references: int | None = None, draw: Draw | None = None
+        self,
+        batch: RestorationBatch,
+        num_references: int | None = None,
+        draw: Draw | None = None,
+        probe: AttentionProbe | None = None,
     ) -> torch.Tensor:
         """Restore a batch as at inference, with at most ``num_references`` references; (B, 3, H, W) in [-1, 1]."""
         with self.averaged_weights():
@@ -329,6 +335,7 @@ class RestorationModule(LightningModule):
                 batch["references"][:, :num_references],
                 batch["reference_mask"][:, :num_references],
                 draw=draw or fixed_noise(device=self.device),
+                probe=probe,
             )
 
     def validation_step(self, batch: RestorationBatch, batch_idx: int) -> torch.Tensor:

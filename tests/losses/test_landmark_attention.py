@@ -58,8 +58,8 @@ def loss(**options: Any) -> LandmarkAttentionLoss:
     return LandmarkAttentionLoss(Config(weight=1.0, **options), [""] * NUM_LAYERS)
 
 
-def rng(seed: int = 0) -> random.Random:
-    return random.Random(seed)
+def draws(size: int = 2, seed: int = 0) -> list[random.Random]:
+    return [random.Random(repr((seed, photo))) for photo in range(size)]
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def generator(tiny_base: Path) -> OneStepGenerator:
 
 
 def value(generator: OneStepGenerator, measure: LandmarkAttentionLoss, data: RestorationBatch, seed: int = 0):
-    probe = measure.probe(data, rng(seed))
+    probe = measure.probe(data, draws(len(data["key"]), seed))
     generator(data["lq"], data["references"], data["reference_mask"], draw=NOISE, probe=probe)
     return measure(probe)
 
@@ -106,7 +106,7 @@ def test_is_the_definition_averaged_over_references_layers_and_photos(generator,
     data["reference_mask"][1] = torch.tensor([True, False, True])  # a gap: reference 2 is the second of the keys
     data["reference_landmark_mask"][1, 2] = data["reference_landmark_mask"][1, 0]
     measure = loss(extremes="map", targets=targets)
-    probe = measure.probe(data, rng())
+    probe = measure.probe(data, draws())
     generator(data["lq"], data["references"], data["reference_mask"], draw=NOISE, probe=probe)
     real = [[0, 1, 2], [0, 2]]
     expected = [
@@ -123,7 +123,7 @@ def test_a_batch_is_the_mean_of_its_photos_one_by_one(generator, options: dict[s
     data["landmark_mask"][2] = False
     together = value(generator, measure, data)
     alone = [value(generator, measure, photos(data, index)) for index in range(2)]
-    assert measure.probe(photos(data, 2), rng()) is None
+    assert measure.probe(photos(data, 2), draws(1)) is None
     assert together.item() == pytest.approx(sum(one.item() for one in alone) / 3, rel=1e-4)
 
 
@@ -140,10 +140,12 @@ def test_the_sampled_loss_has_the_mean_of_the_complete_one(generator) -> None:
 
 def test_draws_are_a_function_of_the_source_and_fair() -> None:
     measure, data = loss(layers="sample", references="sample"), batch()
-    assert measure.probe(data, rng(5)).items == measure.probe(data, rng(5)).items
-    source, counts = rng(), Counter()
-    for _ in range(900):
-        first, second = measure.probe(data, source).items
+    assert measure.probe(data, draws(seed=5)).items == measure.probe(data, draws(seed=5)).items
+    alone = measure.probe(photos(data, 1), draws(seed=5)[1:]).items
+    assert [item[1:] for item in alone] == [item[1:] for item in measure.probe(data, draws(seed=5)).items[1:]]
+    counts = Counter()
+    for seed in range(900):
+        first, second = measure.probe(data, draws(seed=seed)).items
         assert (first.sample, second.sample) == (0, 1)
         counts[first.layer, first.reference] += 1
         assert second.reference in (0, 1)  # the third is padding
@@ -156,20 +158,20 @@ def test_what_is_not_known_is_not_supervised() -> None:
     data["reference_landmark_mask"][0, 1] = False  # no landmark file
     data["landmark_mask"][1] = False
     data["reference_landmarks"][0, 2, :, 0] += SIDE  # all outside of the picture
-    items = loss().probe(data, rng()).items
+    items = loss().probe(data, draws()).items
     assert items == [Supervision(0, layer, 0) for layer in range(NUM_LAYERS)]
-    chosen = loss(layers=[7, 2], references=[1, 2]).probe(batch(), rng())
+    chosen = loss(layers=[7, 2], references=[1, 2]).probe(batch(), draws())
     assert [tuple(item) for item in chosen.items] == [(0, 2, 1), (0, 2, 2), (0, 7, 1), (0, 7, 2), (1, 2, 1), (1, 7, 1)]
     assert chosen.layers == {2, 7}
 
 
 def test_there_is_no_probe_where_nothing_can_be_supervised() -> None:
     data = batch()
-    assert LandmarkAttentionLoss(Config(weight=0.0), [""] * NUM_LAYERS).probe(data, rng()) is None
-    assert loss(references=[3]).probe(data, rng()) is None
+    assert LandmarkAttentionLoss(Config(weight=0.0), [""] * NUM_LAYERS).probe(data, draws()) is None
+    assert loss(references=[3]).probe(data, draws()) is None
     for name in ("landmark_mask", "reference_mask", "reference_landmark_mask"):
-        assert loss().probe({**data, name: torch.zeros_like(data[name])}, rng()) is None
-    assert loss().probe(batch(num_references=0), rng()) is None
+        assert loss().probe({**data, name: torch.zeros_like(data[name])}, draws()) is None
+    assert loss().probe(batch(num_references=0), draws()) is None
 
 
 @pytest.mark.parametrize("options", [{}, {"scaling": "none"}, {"scaling": "row_sum", "distance": "cross_entropy"}])
@@ -187,7 +189,7 @@ def test_descending_it_turns_the_query_to_the_landmark(options: dict[str, str], 
     measure = loss(layers=[0], targets=targets, **options)
     optimizer = torch.optim.Adam([query], lr=0.1)
     for _ in range(60):
-        probe = measure.probe(data, rng())
+        probe = measure.probe(data, draws(1))
         probe.record(0, AttentionInputs(query, key, None, 1))
         optimizer.zero_grad()
         measure(probe).backward()
@@ -209,7 +211,7 @@ def test_gradients_reach_the_query_weights_and_are_the_same_with_activation_chec
         value(network, loss(layers="sample"), batch(), seed=3).backward()
         results.append({name: p.grad.clone() for name, p in network.named_parameters() if p.grad is not None})
     plain, again = results
-    layers = {item.layer for item in loss(layers="sample").probe(batch(), rng(3)).items}
+    layers = {item.layer for item in loss(layers="sample").probe(batch(), draws(seed=3)).items}
     for layer in layers:
         name = f"unet.{generator.shared_layers[layer]}.to_q.lora_B.default.weight"
         assert plain[name].abs().max() > 0
