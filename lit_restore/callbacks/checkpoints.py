@@ -76,7 +76,8 @@ class Checkpoints(Checkpoint):
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._interrupt.stop_listening()
-        if self._saved != pl_module.iteration or not last_checkpoint(trainer.default_root_dir).exists():
+        exists = trainer.fast_dev_run or last_checkpoint(trainer.default_root_dir).exists()
+        if self._saved != pl_module.iteration or not exists:
             self._seen = pl_module.iteration
             self._save(trainer, pl_module)
 
@@ -89,7 +90,7 @@ class Checkpoints(Checkpoint):
                 _write(trainer, pl_module, Path(folder))
         else:
             _write(trainer, pl_module, Path(trainer.default_root_dir))
-            self._saved = self._seen
+        self._saved = self._seen
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         """Tell Lightning that its one long epoch is not over, wherever the checkpoint was saved.

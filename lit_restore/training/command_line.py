@@ -151,6 +151,8 @@ class RestorationCLI(LightningCLI):
             callbacks.append(IterationProgress())
         # One line instead, see `_size_of`.
         kwargs["enable_model_summary"] = bool(config.enable_model_summary)
+        if isinstance(config.val_check_interval, int):  # iterations, like all else; Lightning counts batches
+            kwargs["val_check_interval"] = config.val_check_interval * getattr(self.model, "accumulate", 1)
         for callback in callbacks:
             if isinstance(callback, (Metrics, ReferenceStudy)):
                 callback.load(self.model)  # Lightning would read the data first
@@ -266,9 +268,8 @@ def _dump(parser: LightningArgumentParser, config: Namespace) -> str:
 
 def _shorten_validation_interval(config: Namespace) -> None:
     """A run shorter than the interval validates once, at its end; Lightning would refuse it."""
-    arguments, interval = config.model.init_args, config.trainer.val_check_interval
-    num_batches = (arguments.get("max_iterations") or 0) * (arguments.get("accumulate") or 1)
-    if isinstance(interval, int) and interval > num_batches > 0:
+    interval, length = config.trainer.val_check_interval, config.model.init_args.get("max_iterations") or 0
+    if isinstance(interval, int) and interval > length > 0:
         config.trainer.val_check_interval = 1.0
 
 

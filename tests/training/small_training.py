@@ -1,6 +1,6 @@
 """A training of a few 64 px iterations; run as a script it is a training that gets killed.
 
-python small_training.py BASE CACHE RUN_FOLDER ACCUMULATE BATCH
+python small_training.py BASE CACHE FACE_NETWORK RUN_FOLDER BATCH
 """
 
 from __future__ import annotations
@@ -54,10 +54,58 @@ def all_losses(recognition: Path | str, **adversarial: Any) -> LossConfig:
     )
 
 
+def game(base: Path, face_network: Path, **changes: Any) -> RestorationModule:
+    """All there is to resume: two players with schedules of their own, two batches per update, averaged weights."""
+    options = {"losses": all_losses(face_network), "accumulate": 2, "ema_decay": 0.9}
+    options["discriminator_optimizer"] = OptimizerConfig(learning_rate=1e-3, warmup_iterations=3)
+    return learner(base, **(options | changes))
+
+
 def people(cache: Path, **changes: Any) -> RestorationDataModule:
     options = {"size_px": 64, "batch_size": 2, "eval_batch_size": 2, "max_references": 2, "num_workers": 0}
     options |= {"scale_degradation": True, "zero_reference_probability": 0.3}
     return RestorationDataModule(synthetic=PEOPLE, cache_dir=str(cache), **(options | changes))
+
+
+CONFIG = """\
+# The game as a configuration file.
+seed_everything: 7
+model:
+  class_path: RestorationModule
+  init_args:
+    generator: {{base: {base}, size_px: 64, lora_rank_unet: 4, lora_rank_vae: 4}}
+    losses:
+      l1: 1.0
+      ms_ssim: 0.5
+      lpips: 0.0
+      identity: {{weight: 1.0, network: {face_network}}}
+      landmark_attention: {{weight: 50.0, layers: sample, references: sample}}
+      adversarial: {{weight: 0.5, backbone: {face_network}}}
+    optimizer: {{learning_rate: 1.0e-3, schedule: cosine, warmup_iterations: 3}}
+    discriminator_optimizer: {{learning_rate: 2.0e-3}}
+    max_iterations: 8
+    accumulate: 2
+    ema_decay: 0.9
+    seed: ${{seed_everything}}
+data:
+  size_px: 64
+  synthetic: {{identities: 6, images_per_identity: 3, seed: 7}}
+  split: {{val: 1, test: 1}}
+  scale_degradation: true
+  max_references: 2
+  zero_reference_probability: 0.3
+  batch_size: 1
+  eval_batch_size: 2
+  num_workers: 1
+  cache_dir: {cache}
+checkpoints: {{every_iterations: 1}}
+trainer:
+  accelerator: cpu
+  limit_val_batches: 1
+  val_check_interval: 3
+  log_every_n_steps: 1
+  logger: {{class_path: CSVLogger, init_args: {{save_dir: "${{trainer.default_root_dir}}", name: log, version: ""}}}}
+"""
 
 
 class Losses(Callback):
@@ -134,5 +182,5 @@ def fit(
 
 
 if __name__ == "__main__":
-    base, cache, folder, accumulate, batch = sys.argv[1:]
-    fit(Path(folder), learner(Path(base), accumulate=int(accumulate)), people(Path(cache)), Kill(int(batch)), every=2)
+    base, cache, face_network, folder = map(Path, sys.argv[1:5])
+    fit(folder, game(base, face_network), people(cache), Kill(int(sys.argv[5])), every=2)
