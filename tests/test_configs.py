@@ -63,6 +63,8 @@ def test_the_full_size_config_trains_a_small_base(tiny_base: Path, cache: Path) 
     """All its keys, on a base and pictures that a test can afford."""
     options = ("--data.root", "null", "--model.generator.base", tiny_base, "--model.generator.size_px", 64)
     options += ("--model.losses.lpips", 0, "--model.losses.ms_ssim", 0, "--model.losses.l1", 1)
+    for network in ("identity.network", "adversarial.backbone"):
+        options += (f"--model.losses.{network}", "bundled:synthetic128/recognition")
     assert fit("configs/instantrestore.yaml", cache, *options, "--trainer.fast_dev_run", "true") == 0
 
 

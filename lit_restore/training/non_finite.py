@@ -24,6 +24,8 @@ from lit_restore.image import atomic_path
 from lit_restore.training import ranks
 from lit_restore.types import RestorationBatch
 
+MOST_NAMED = 4
+
 
 @dataclass
 class _Culprit:
@@ -33,6 +35,13 @@ class _Culprit:
     micro_batch: int
     values: dict[str, float]
     batch: RestorationBatch
+
+    def found(self) -> str:
+        """What is not finite, and whether that was so from the beginning."""
+        names = [name for name, value in self.values.items() if not math.isfinite(value)]
+        given = [name for name, tensor in _tensors(self.batch).items() if not bool(torch.isfinite(tensor).all())]
+        text = ", ".join(names[:MOST_NAMED]) + (" ..." if len(names) > MOST_NAMED else "")
+        return f"{text} not finite, {'already in ' + ', '.join(given) if given else 'of finite pictures'}"
 
 
 class NonFiniteGuard:
@@ -71,7 +80,7 @@ class NonFiniteGuard:
             UserError: always.
         """
         mine = self._culprit
-        summaries = ranks.gather(mine and (mine.what, mine.batch["key"], mine.values))
+        summaries = ranks.gather(mine and (mine.what, mine.batch["key"], mine.found()))
         folders = [run_folder / "non_finite" / f"iteration_{iteration:06d}_rank_{r}" for r in range(len(summaries))]
         if mine is not None:
             _write(folders[rank], mine, {"iteration": iteration, "rank": rank, "seed": seed})
@@ -80,25 +89,21 @@ class NonFiniteGuard:
             raise UserError(
                 f"the {what} is not finite",
                 where=f"iteration {iteration}, only after averaging over batches",
-                fix="The weights are those of before this step; lower the learning rate.",
+                fix="This step changed no weight; lower the learning rate.",
             )
-        what, keys, values = summaries[first]
+        what, keys, found = summaries[first]
         raise UserError(
             f"the {what} is not finite",
             where=f"iteration {iteration}, photos {', '.join(keys)}",
-            found=", ".join(f"{name} {value:.3g}" for name, value in values.items()),
-            fix="The weights are those of before this step, and the last checkpoint is intact. Look at "
-            f"{folders[first] / 'report.json'} and batch.safetensors beside it (safetensors.torch.load_file); if the "
-            "photos are in order, lower the learning rate or set trainer.precision to 32.",
+            found=found,
+            fix=f"This step changed no weight. Look at {folders[first] / 'report.json'} and the tensors beside it "
+            "(safetensors.torch.load_file); if the photos are in order, lower the learning rate or set "
+            "trainer.precision to 32.",
         )
 
 
 def _write(folder: Path, culprit: _Culprit, context: dict[str, Any]) -> None:
-    tensors = {
-        name: value.detach().cpu().contiguous()
-        for name, value in culprit.batch.items()
-        if isinstance(value, torch.Tensor)
-    }
+    tensors = _tensors(culprit.batch)
     report = context | {
         "micro_batch": culprit.micro_batch,
         "what": culprit.what,
@@ -111,6 +116,10 @@ def _write(folder: Path, culprit: _Culprit, context: dict[str, Any]) -> None:
         path.write_bytes(save(tensors))
     with atomic_path(folder / "report.json") as path:
         path.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+
+
+def _tensors(batch: RestorationBatch) -> dict[str, torch.Tensor]:
+    return {name: value.detach().cpu().contiguous() for name, value in batch.items() if isinstance(value, torch.Tensor)}
 
 
 def _describe(tensor: torch.Tensor) -> dict[str, Any]:

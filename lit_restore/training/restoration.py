@@ -260,6 +260,7 @@ class RestorationModule(LightningModule):
             clip_gradients(optimizer.param_groups[0]["params"], config, norm)
         self._step(*((optimizer, norm) for optimizer, _, norm, _ in players))
         self._micro_batch, self._values = 0, []
+        self._guard.forget()
         self.iteration += 1
         if self.average is not None:
             self.average.update(self.iteration)

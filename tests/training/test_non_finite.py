@@ -43,6 +43,7 @@ def test_nothing_moves_and_the_batch_is_kept(
     message, folder = str(error.value), tmp_path / "non_finite" / "iteration_000001_rank_0"
     assert message.startswith(f"the {what.split()[-1]} is not finite: iteration 1, photos {spoil.batch['key'][0]}, ")
     assert str(folder / "report.json") in message
+    assert ("not finite, already in hq." if what == "loss" else "not finite, of finite pictures.") in message
     assert "\n" not in message
 
     moved = {n for n, tensor in module.state_dict().items() if not torch.equal(tensor, spoil.before[n])}
