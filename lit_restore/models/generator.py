@@ -76,7 +76,7 @@ class GeneratorConfig:
     """Add noise at t = reference_timestep to the references' latents (official: true)."""
     reference_timestep: int = 1
     train_timesteps: list[int] = field(default_factory=lambda: [249, 499, 749])
-    """One of these is drawn per iteration (paper, section 3.4)."""
+    """One of these is drawn per iteration (paper, appendix A)."""
     inference_timestep: int = 249
     add_noise: bool = True
     """Noise the input's latent to t before the step; off feeds the latent itself."""

@@ -91,8 +91,9 @@ def read_official(path: str | Path) -> OfficialCheckpoint:
     if not tensors or not any("lora_A" in name or "base_layer" in name for name in tensors):
         raise _other(path, f"entries {', '.join(sorted(map(str, content))[:5]) or 'none'}")
     cfg = content.get("cfg") or {}
-    if not isinstance(cfg, dict) or not isinstance(cfg.get("model", {}), dict):
-        raise _other(path, f"a cfg that is a {type(cfg).__name__} of another form")
+    sections = [cfg.get(name, {}) for name in ("model", "data", "optim", "steps")] if isinstance(cfg, dict) else [None]
+    if not all(isinstance(section, dict) for section in sections):
+        raise _other(path, "a cfg of another form")
     prefix = re.match(r"(?:(?:net|module)\.)*", next(iter(tensors))).group()
     networks = _networks(tensors, path)
     checkpoint = OfficialCheckpoint(path, networks, cfg, prefix, content.get("optimizer"))
@@ -100,6 +101,9 @@ def read_official(path: str | Path) -> OfficialCheckpoint:
     for part in TUNED:
         if part not in networks:
             raise _other(path, f"no tensors of {part}")
+    unknown = set(checkpoint.dtypes) - {torch.bfloat16, torch.float16, torch.float32, torch.int64}
+    if unknown:
+        raise UserError("unknown precision", where=path, expected="bfloat16, float16 or float32", found=unknown.pop())
     _check_ranks(checkpoint)
     return checkpoint
 

@@ -80,7 +80,9 @@ def configuration(checkpoint: OfficialCheckpoint, answers: Answers) -> Generator
         if value is not None and answer not in (None, value):
             raise UserError(f"the file says {name} {value}", where=checkpoint.path, fix=f"Leave out {option}.")
         switches[field] = answer if value is None else value
-    size_px = answers.size_px or (checkpoint.cfg.get("data") or {}).get("resolution", 512)
+    size_px = answers.size_px or checkpoint.cfg.get("data", {}).get("resolution", 512)
+    if not isinstance(size_px, int):
+        raise UserError("bad value in cfg", where=f"{checkpoint.path}, cfg.data.resolution", found=size_px)
     full = {part: _full_layers(checkpoint, part) for part in TUNED}
     return GeneratorConfig(
         size_px=size_px,
@@ -190,6 +192,9 @@ def _trained(checkpoint: OfficialCheckpoint, part: str, adaptation: Adaptation) 
             expected=f"{len(expected)} tensors" + (f", among them {missing[0]}" if missing else ""),
             found=f"{len(ours)}" + (f", among them {unknown[0]}" if unknown else ""),
         )
+    for name in adaptation.names:
+        if not bool(ours[name].isfinite().all()):
+            raise UserError("a trained tensor is not finite", where=f"{checkpoint.path}, {part}.{name}")
     return {name: ours[name] for name in adaptation.names}
 
 

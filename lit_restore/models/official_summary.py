@@ -11,7 +11,6 @@ _LOSSES = {
     "lpips": "LPIPS", "ssim": "MS-SSIM", "l2": "L2", "l1": "L1", "id_loss": "identity", "gan": "adversarial",
     "landmark": "landmark attention",
 }  # fmt: skip
-_SECTIONS = ("model", "optim", "steps")
 _ABOUT_THE_WEIGHTS = (
     "lora_rank_unet", "lora_rank_vae", "train_vae", "use_shared_attention", "use_adain", "train_input",
 )  # fmt: skip
@@ -71,7 +70,7 @@ def _cfg_lines(checkpoint: OfficialCheckpoint) -> list[str]:
     cfg = checkpoint.cfg
     if not cfg:
         return [f"  {'cfg':14} not in the file"]
-    model, optim, steps = (section if isinstance(section, dict) else {} for section in map(cfg.get, _SECTIONS))
+    model, optim, steps = (cfg.get(section, {}) for section in ("model", "optim", "steps"))
     said = ", ".join(f"{name} {model[name]}" if name in model else f"{name} not said" for name in _ABOUT_THE_WEIGHTS)
     losses = {text: optim.get(f"lambda_{key}") for key, text in _LOSSES.items()}
     weights = [f"{text} {value:g}" for text, value in losses.items() if isinstance(value, int | float) and value]

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 from lit_restore.errors import UserError
 from lit_restore.inference import Restorer
+from lit_restore.models.adaptation import UNET_LORA_TARGETS, VAE_LORA_TARGETS, Adaptation
 from lit_restore.models.artifact import load_generator, read_model, save_generator
 from lit_restore.models.base import load_base, load_vae
 from lit_restore.models.generator import FreeU, OneStepGenerator
@@ -267,6 +268,10 @@ REFUSED = {
     "a value that is no switch": ({"model": {"use_adain": "maybe"}}, "bad value in cfg.*use_adain; found maybe"),
     "trained below LoRA": ({"scale": {BELOW: 1.1}}, "frozen weights below LoRA.*proj_in.*differences up to"),
     "a trained norm": ({"scale": {NORM: 1.1}}, "frozen weights below LoRA.*norm1.weight"),
+    "no number": ({"scale": {LORA_B: float("nan")}}, "not finite.*unet.up_blocks.1.*to_k.lora_B"),
+    "a size that is none": ({"cfg": {"data": {"resolution": "512"}}}, "bad value in cfg.*resolution; found 512"),
+    "a cfg of another form": ({"cfg": {"data": [512]}}, "found a cfg of another form"),
+    "a precision nobody uses": ({"dtype": {LORA_B: torch.float64}}, "unknown precision.*found torch.float64"),
     "a missing tensor": ({"remove": [LORA_B]}, "tensors of another model.*unet; expected 1196 tensors, among them"),
     "a tensor too many": ({"tensors": {"net.unet.conv_out.lora_C.weight": 4}}, "tuned and frozen network differ"),
     "a missing frozen tensor": ({"remove": ["net.original_vae.quant_conv.bias"]}, "differ in shape.*quant_conv.bias"),
@@ -278,10 +283,12 @@ def test_what_cannot_be_right_is_refused_by_name(content: Content, tmp_path: Pat
     edit, message = REFUSED[case]
     changes: dict[str, torch.Tensor | None] = {name: normal(0, 3, n) for name, n in edit.get("tensors", {}).items()}
     changes |= {name: content["state_dict"][name] * factor for name, factor in edit.get("scale", {}).items()}
+    changes |= {name: content["state_dict"][name].to(dtype) for name, dtype in edit.get("dtype", {}).items()}
     changes |= dict.fromkeys(edit.get("remove", []))
-    path = write_official(tmp_path / "official.pt", changed(content, changes), **edit.get("model", {}))
+    edited = changed(content | {"cfg": content["cfg"] | edit.get("cfg", {})}, changes)
+    path = write_official(tmp_path / "official.pt", edited, **edit.get("model", {}))
     with pytest.raises(UserError, match=message) as error:
-        convert(path, tmp_path / "model")
+        convert(path, tmp_path / "model", size_px=None)
     assert "\n" not in str(error.value)
     assert [file.name for file in tmp_path.iterdir()] == ["official.pt"]
 
@@ -427,6 +434,33 @@ def test_the_facts_about_sd_turbo() -> None:
     assert networks[1].config.scaling_factor == 0.18215
     assert len(PROMPT_TOKENS) == 77
     assert PROMPT_TOKENS.index(49407) == 14  # after start and 13 tokens: a high - quality photo of a person ; ...
+
+
+@pytest.mark.slow
+def test_a_file_of_full_size_needs_nothing_else(tmp_path: Path) -> None:
+    """SD-Turbo's shape, zeros: configurations, scheduler and the tokens of the prompt are known here."""
+    from transformers import CLIPTextConfig, CLIPTextModel
+
+    with torch.device("meta"):
+        networks = {"original_unet": build_unet("sd-turbo"), "original_vae": build_vae("sd-turbo")}
+        networks["text_encoder"] = CLIPTextModel(CLIPTextConfig(**TEXT_ENCODER))
+        for part, targets in (("unet", UNET_LORA_TARGETS), ("vae", VAE_LORA_TARGETS)):
+            network = {"unet": build_unet, "vae": build_vae}[part]("sd-turbo")
+            options = {"rank": 32, "alpha": 16, "name": {"unet": "default", "vae": "vae_skip"}[part]}
+            networks[part] = Adaptation(network, targets=targets, **options).network
+    zero = torch.zeros((), dtype=torch.bfloat16)  # one number in the file for each tensor
+    state = {
+        f"net.{part}.{n}": zero.expand(t.shape) for part, net in networks.items() for n, t in net.state_dict().items()
+    }
+    assert len(state) == 2894  # spec: InstantRestore 15
+    fields = {"lora_rank_unet": 32, "lora_rank_vae": 32}
+    path = write_official(tmp_path / "official.pt", official_content() | {"state_dict": state}, **fields)
+    write_base(read_official(path), tmp_path / "base")
+    folder = convert(path, tmp_path / "model", base=tmp_path / "base", size_px=None)
+    states = read_model(folder)[1]
+    assert {part: len(state) for part, state in states.items()} == {"unet": 516, "vae": 140}
+    assert sum(value.numel() for state in states.values() for value in state.values()) == 39_501_824
+    assert load_file(tmp_path / "base/prompt/embedding.safetensors")["embedding"].shape == (1, 77, 1024)
 
 
 # --- the way back -------------------------------------------------------------------------------------------------
