@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import math
 import shutil
 from pathlib import Path
 
@@ -9,6 +11,8 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
+from lit_restore.data.attention_targets import gaussian_rows
+from lit_restore.models.attention_probe import AttentionProbe
 from lit_restore.models.base import load_unet, load_vae
 from lit_restore.models.random_base import SCHEDULER, write_constant_parts
 from lit_restore.models.reference_attention import (
@@ -28,8 +32,13 @@ class DenoiserModule(PretrainingModule):
     """Train a UNet to predict the noise in latents of clean faces (DDPM, Ho et al. 2020, eq. 14).
 
     A text-to-image model learns from billions of pictures which parts of two photos correspond; a network of this size
-    does not. So for a share of the batches the decoder's self-attention looks into other photos of the same person, the
-    way InstantRestore will use it: that is where this base learns correspondences.
+    does not. So for a share of the batches the decoder's self-attention looks into another photo of the same person,
+    the way InstantRestore will use it, and is told by landmarks where to look:
+
+        loss = mean_t min(max((1 - abar_t) / abar_t, 1), 5) |noise - predicted|^2 + w CE(Gaussians, attention)
+
+    The weight makes an error of the clean picture count about the same at all noise levels; at the high ones details
+    are lost that only the other photo shows.
 
     Args:
         output: folder for the base: ``unet/ vae/ prompt/ scheduler/``.
@@ -37,6 +46,7 @@ class DenoiserModule(PretrainingModule):
         widths: channels per level of the UNet.
         shared_probability: share of iterations with attention to other photos of the person.
         shared_min_timestep: lowest noise level of those; below it the picture itself shows all there is to know.
+        attention_weight: w above, of the cross entropy with Gaussians around the same landmark in the other photo.
         init: folder of a base to continue from.
         seed: of noise, noise levels, and which iterations look at other photos.
     """
@@ -52,6 +62,7 @@ class DenoiserModule(PretrainingModule):
         prompt_channels: int = 32,
         shared_probability: float = 0.5,
         shared_min_timestep: int = 250,
+        attention_weight: float = 0.03,
         init: str | None = None,
         optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, weight_decay=0.0, schedule="cosine"),
         max_iterations: int = 8000,
@@ -62,6 +73,8 @@ class DenoiserModule(PretrainingModule):
         self.vae_folder = Path(vae)
         self.vae = load_vae(vae, vae)
         self.shared_probability, self.shared_min_timestep = shared_probability, shared_min_timestep
+        self.attention_weight = attention_weight
+        self._latents: dict[bytes, torch.Tensor] = {}
         levels = len(widths)
         unet = (
             load_unet(init).requires_grad_(True)
@@ -90,15 +103,45 @@ class DenoiserModule(PretrainingModule):
     def loss(self, batch: RestorationBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         latent = self._encode(batch["hq"])
         shared = self.draws("shared").random() < self.shared_probability
-        features = self._features(batch) if shared else None
         noise = self.noise("latent", latent)
         lowest = self.shared_min_timestep if shared else 0
         draws = self.draws("timesteps", self.global_rank)
         steps = torch.tensor([draws.randrange(lowest, len(self.schedule)) for _ in latent], device=latent.device)
         noisy = self.schedule.add_noise(latent, noise, steps)
-        predicted = self._unet(noisy, steps, features)
-        value = (predicted.float() - noise).pow(2).mean()
-        return value, {f"mse_{'shared' if shared else 'alone'}": value.detach()}
+        probe = AttentionProbe(range(self.num_shared)) if shared else None
+        predicted = self._unet(noisy, steps, self._features(batch) if shared else None, probe)
+        error = (predicted.float() - noise).pow(2).mean((1, 2, 3))
+        if not shared:
+            return error.mean(), {"mse_alone": error.detach().mean()}
+        abar = self.schedule.alpha_bar.to(error.device)[steps]
+        attention = self._attention_loss(probe, batch)
+        total = (((1 - abar) / abar).clamp(1, 5) * error).mean() + self.attention_weight * attention
+        return total, {"mse_shared": error.detach().mean(), "attention": attention.detach()}
+
+    def _attention_loss(self, probe: AttentionProbe, batch: RestorationBatch) -> torch.Tensor:
+        """Cross entropy between Gaussians around the landmarks of the first reference and the attention to it.
+
+        With gradients to queries and keys: unlike in the restorer, both belong to the network in training.
+        """
+        values = []
+        for seen in probe.seen.values():
+            grid = math.isqrt(seen.query.shape[2])
+            rows = gaussian_rows(
+                batch["landmarks"],
+                batch["reference_landmarks"][:, 0],
+                size_px=batch["hq"].shape[-1],
+                grid=grid,
+                query_mask=batch["landmark_mask"],
+                reference_mask=batch["reference_landmark_mask"][:, 0],
+            )
+            target = rows.values / rows.values.sum(1, keepdim=True)
+            query = seen.query[rows.batch, :, rows.query].float()  # (K, h, d)
+            for sample in range(len(seen.query)):
+                own = rows.batch == sample
+                key = seen.key[sample, :, : grid**2].float()  # (h, N, d)
+                logits = query[own].transpose(0, 1) @ key.transpose(1, 2) / query.shape[-1] ** 0.5  # (h, K, N)
+                values.append(-(target[own] * logits.log_softmax(-1)).sum(-1).flatten())
+        return torch.cat(values).mean()
 
     def _features(self, batch: RestorationBatch) -> ReferenceFeatures:
         """Keys and values of the references, with gradients: here both sides of the attention learn."""
@@ -113,12 +156,19 @@ class DenoiserModule(PretrainingModule):
 
     @torch.no_grad()
     def _encode(self, faces: torch.Tensor) -> torch.Tensor:
-        faces = faces.contiguous(memory_format=torch.channels_last)
-        return self.vae.encode(faces).latent_dist.mean.float() * self.vae.config.scaling_factor
+        """Scaled latents (F, C, h, w); each face is encoded once in a training, since the VAE stays as it is."""
+        names = [hashlib.blake2b(face.cpu().numpy().tobytes(), digest_size=16).digest() for face in faces]
+        new = [index for index, name in enumerate(names) if name not in self._latents]
+        if new:
+            encoded = self.vae.encode(faces[new].contiguous(memory_format=torch.channels_last)).latent_dist.mean
+            encoded = (encoded.float() * self.vae.config.scaling_factor).half().cpu()
+            self._latents.update((names[index], latent) for index, latent in zip(new, encoded, strict=True))
+        return torch.stack([self._latents[name].float() for name in names]).to(faces.device)
 
-    def _unet(self, latent, steps, reference) -> torch.Tensor:
+    def _unet(self, latent, steps, reference, probe=None) -> torch.Tensor:
         prompt = self.prompt.expand(len(latent), -1, -1)
-        return self.network(latent, steps, prompt, cross_attention_kwargs={"reference": reference}).sample
+        shared = {"reference": reference, "probe": probe}
+        return self.network(latent, steps, prompt, cross_attention_kwargs=shared).sample
 
     def export(self, network: UNet2DConditionModel, folder: Path) -> None:
         network.half().save_pretrained(folder / "unet")

@@ -15,9 +15,10 @@ from pytorch_lightning import LightningModule
 from small_training import people, trainer
 
 from lit_restore.errors import UserError
+from lit_restore.models.attention_probe import AttentionInputs, AttentionProbe
 from lit_restore.models.base import load_base
 from lit_restore.models.recognition import load_recognizer
-from lit_restore.training.autoencoder import AutoencoderModule
+from lit_restore.training.autoencoder import COLOUR_AXES, CONTRAST, AutoencoderModule, balance_colours
 from lit_restore.training.denoiser import DenoiserModule
 from lit_restore.training.optim import OptimizerConfig
 from lit_restore.training.pretraining import all_faces
@@ -80,6 +81,26 @@ def test_the_latent_scale_is_a_moving_average_of_the_mean_square(people_cache: P
     assert module.latent_square.item() == pytest.approx(0.99 + 0.01 * latent.square().mean().item(), rel=1e-5)
 
 
+def test_colours_enter_the_vae_with_as_much_contrast_as_brightness() -> None:
+    torch.testing.assert_close(COLOUR_AXES @ COLOUR_AXES.T, torch.eye(3))
+    first = torch.nn.Conv2d(3, 5, 3, padding=1)
+    before = copy.deepcopy(first)
+    balance_colours(first)
+    for axis, contrast in zip(COLOUR_AXES, CONTRAST, strict=True):
+        picture = axis[None, :, None, None] * pictures(0, 1, 1, 8, 8)  # of this colour only
+        torch.testing.assert_close(first(picture), before(contrast * picture), atol=1e-5, rtol=1e-5)
+
+
+def test_the_vae_loss_of_a_uniform_colour_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = AutoencoderModule(str(tmp_path), widths=[8, 8], latent_channels=4, ms_ssim_weight=0.0, kl_weight=0.0)
+    faces = torch.zeros(1, 3, 32, 32)
+    error = 0.1 * COLOUR_AXES[0] - 0.2 * COLOUR_AXES[1] + 0.3 * COLOUR_AXES[2]
+    decoded = type("Decoded", (), {"sample": faces + error[None, :, None, None]})
+    monkeypatch.setattr(module.network, "decode", lambda latent: decoded)
+    batch = {"hq": faces, "references": faces[:, None], "reference_mask": torch.zeros(1, 1, dtype=torch.bool)}
+    assert module.loss(batch)[0].item() == pytest.approx(0.1 + 3 * 0.04 + 10 * 0.09, rel=1e-5)
+
+
 def test_the_base_is_complete_and_carries_the_restorer(base) -> None:
     module, folder = base
     loaded = load_base(str(folder))
@@ -105,6 +126,50 @@ def test_references_learn_too_when_the_base_is_trained(base, people_cache: Path)
     layer = module.network.get_submodule("up_blocks.1.attentions.0.transformer_blocks.0.attn1")
     assert layer.to_k.weight.grad.abs().sum() > 0
     assert not any(p.grad is not None for p in module.vae.parameters())
+
+
+def _landmark_batch(size_px: int = 32) -> dict[str, torch.Tensor]:
+    """Two photos; of the first, landmark 0 is at (x 5, y 9) in the target and (x 25, y 17) in the reference."""
+    points = torch.zeros(2, 3, 2)
+    points[0, 0] = torch.tensor([5.0, 9.0])
+    references = torch.zeros(2, 1, 3, 2)
+    references[0, 0, 0] = torch.tensor([25.0, 17.0])
+    known = torch.zeros(2, 3, dtype=torch.bool)
+    known[0, 0] = True
+    return {
+        "hq": torch.zeros(2, 3, size_px, size_px),
+        "landmarks": points,
+        "landmark_mask": known,
+        "reference_landmarks": references,
+        "reference_landmark_mask": known[:, None],
+    }
+
+
+def test_the_base_is_taught_to_look_at_the_same_landmark(base) -> None:
+    """Attention that is even costs log N; attention to the landmark's cell costs what the Gaussian's spread leaves."""
+    query = torch.zeros(2, 1, 64, 2)  # (B, h, N, d) on a grid of 8 x 8 cells of 4 px
+    key = torch.zeros(2, 1, 64, 2)
+    probe = AttentionProbe([0])
+    probe.record(0, AttentionInputs(query, key, None, 1))
+    loss = base[0]._attention_loss(probe, _landmark_batch())
+    assert loss.item() == pytest.approx(math.log(64), rel=1e-5)
+    query[0, 0, 2 * 8 + 1] = 10.0  # the cell of (5, 9)
+    key[0, 0, 4 * 8 + 6] = (
+        10.0  # the cell of (25, 17); sigma is a quarter of a cell, so the Gaussian is nearly one cell
+    )
+    assert base[0]._attention_loss(probe, _landmark_batch()).item() < 0.2
+    key[0, 0, 4 * 8 + 6], key[0, 0, 6 * 8 + 4] = 0.0, 10.0  # x and y swapped
+    assert base[0]._attention_loss(probe, _landmark_batch()).item() > 10
+
+
+def test_each_face_is_encoded_once_by_the_base_recipe(base, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, faces = base[0], pictures(7, 3, 3, 32, 32)
+    first = module._encode(faces)
+    with torch.no_grad():
+        expected = module.vae.encode(faces).latent_dist.mean * module.vae.config.scaling_factor
+    torch.testing.assert_close(first, expected, atol=2e-3, rtol=2e-3)  # kept in half precision
+    monkeypatch.setattr(module.vae, "encode", lambda images: pytest.fail("encoded again"))
+    torch.testing.assert_close(module._encode(faces.flip(0)), first.flip(0), atol=0, rtol=0)
 
 
 def test_the_recogniser_is_written_as_it_was_averaged(people_cache: Path, tmp_path: Path) -> None:
