@@ -168,7 +168,8 @@ def read_model(source: str | Path) -> tuple[dict[str, Any], dict[str, State]]:
     if not (folder / "config.json").is_file():
         raise _no_model(source, "no config.json")
     try:
-        config = json.loads((folder / "config.json").read_text())
+        text = (folder / "config.json").read_text()
+        config = json.loads(text)
     except (OSError, ValueError) as error:
         raise damaged(folder, error) from None
     if not isinstance(config, dict) or not {"format", "generator", "base_fingerprint"} <= set(config):
@@ -185,9 +186,12 @@ def read_model(source: str | Path) -> tuple[dict[str, Any], dict[str, State]]:
         if not (folder / part / WEIGHTS).is_file():
             raise _no_model(source, f"no {part}/{WEIGHTS}")
     try:
-        return config, {part: load_file(folder / part / WEIGHTS) for part in PARTS}
+        states = {part: load_file(folder / part / WEIGHTS) for part in PARTS}
+        replaced = (folder / "config.json").read_text() != text
     except (OSError, ValueError, SafetensorError) as error:
         raise damaged(folder, error) from None
+    # A training run may have put a newer model here meanwhile; then some of this is of the older one.
+    return read_model(source) if replaced else (config, states)
 
 
 def _read_checkpoint(path: Path) -> tuple[dict[str, Any], dict[str, State]]:

@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import shutil
+import threading
 import warnings
 from dataclasses import asdict
 from pathlib import Path
@@ -170,6 +172,36 @@ def test_saving_keeps_what_is_not_ours_and_nothing_stale(
     assert {path.relative_to(saved).as_posix() for path in saved.rglob("*") if path.is_file()} == FILES | {"notes.txt"}
     assert json.loads((saved / "config.json").read_text())["iteration"] == 13
     assert [path.name for path in saved.parent.iterdir()] == ["model"]
+
+
+def test_what_is_read_while_it_is_saved_again_belongs_together(generator: OneStepGenerator, saved: Path) -> None:
+    """Another process restores with a model that is being trained."""
+    states = {part: adaptation.state_dict() for part, adaptation in generator.adaptations.items()}
+    names = {part: next(iter(state)) for part, state in states.items()}
+    stop = threading.Event()
+
+    def train() -> None:
+        for iteration in itertools.takewhile(lambda _: not stop.is_set(), itertools.count()):
+            marked = {p: state | {names[p]: torch.full_like(state[names[p]], iteration)} for p, state in states.items()}
+            artifact.write_model(saved, generator, marked, iteration=iteration)
+
+    writer = threading.Thread(target=train)
+    writer.start()
+    try:
+        seen = set()
+        for _ in range(40):
+            config, found = artifact.read_model(saved)
+            values = {float(state[f"base_model.model.{_portable(names[p])}"].mean()) for p, state in found.items()}
+            assert config["iteration"] == 12 or values == {config["iteration"]}
+            seen.add(config["iteration"])
+    finally:
+        stop.set()
+        writer.join()
+    assert len(seen) > 3
+
+
+def _portable(name: str) -> str:
+    return name.replace(".default.weight", ".weight").replace(".vae_skip.weight", ".weight")
 
 
 def test_a_file_in_the_way_of_the_folder_is_not_touched(generator: OneStepGenerator, tmp_path: Path) -> None:
