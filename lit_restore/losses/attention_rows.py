@@ -11,7 +11,7 @@ Supervised are few rows i, and of each only the keys j of one reference c. With 
 
 where the scaling that ~ stands for is
 
-    minmax   (P - min P) / (max P - min P) over the map; minimum and maximum carry gradient, as in the public code
+    minmax   (P - min P) / (max P - min P), over the map as in the public code or over the supervised rows
     row_sum  P_ij / sum_{j in c} P_ij: where to look in this reference, whatever the weight of the others
     none     P itself
 
@@ -65,6 +65,7 @@ def attention_row_loss(
     scaling: Scaling = "minmax",
     distance: Distance = "l2",
     extremes: Extremes = "rows",
+    extremes_gradient: bool = True,
 ) -> torch.Tensor:
     """The loss of the module's text, averaged over ``targets``; a scalar, differentiable once.
 
@@ -75,12 +76,23 @@ def attention_row_loss(
             distributions.
         extremes: where ``minmax`` looks for minimum and maximum of P: in all keys of the supervised ``rows``, or in the
             whole ``map`` as the public code does, which costs another product of all queries and keys.
+        extremes_gradient: whether minimum and maximum carry gradient, as in the public code, or count as constants.
     """
     if (scaling, distance) == ("minmax", "cross_entropy"):
         raise ValueError("cross_entropy compares distributions; min-max scaled maps are none")
     own = attention.key[:, : attention.num_own]
     key = attention.key.detach()
-    return _RowLoss.apply(attention.query, own, key, tuple(targets), scaling, distance, extremes)
+    options = _Options(scaling, distance, extremes, extremes_gradient)
+    return _RowLoss.apply(attention.query, own, key, tuple(targets), options)
+
+
+class _Options(NamedTuple):
+    """See `attention_row_loss`."""
+
+    scaling: Scaling
+    distance: Distance
+    extremes: Extremes
+    extremes_gradient: bool
 
 
 class _RowLoss(torch.autograd.Function):
@@ -93,17 +105,15 @@ class _RowLoss(torch.autograd.Function):
         own: torch.Tensor,
         key: torch.Tensor,
         targets: Sequence[RowTarget],
-        scaling: Scaling,
-        distance: Distance,
-        extremes: Extremes,
+        options: _Options,
     ) -> torch.Tensor:
         with torch.autocast(query.device.type, enabled=False):
             scale = query.shape[-1] ** -0.5
             rows = _Rows(query, key, own.shape[1] if ctx.needs_input_grad[1] else 0)
-            if scaling == "row_sum":
-                value = sum(rows.conditional(target, distance) for target in targets)
+            if options.scaling == "row_sum":
+                value = sum(rows.conditional(target, options.distance) for target in targets)
             else:
-                value = rows.joint(targets, distance, extremes if scaling == "minmax" else None)
+                value = rows.joint(targets, options)
         weight = 1 / len(targets)
         ctx.save_for_backward(rows.query_gradient * (scale * weight), rows.own_gradient * weight)
         ctx.dtypes = query.dtype, own.dtype
@@ -115,7 +125,7 @@ class _RowLoss(torch.autograd.Function):
         query, own = ctx.saved_tensors
         # Multiplied before rounding: under fp16 the upstream gradient carries the loss scale.
         own = (own * upstream).to(ctx.dtypes[1]) if ctx.needs_input_grad[1] else None
-        return (query * upstream).to(ctx.dtypes[0]), own, None, None, None, None, None, None
+        return (query * upstream).to(ctx.dtypes[0]), own, None, None, None
 
 
 class _Rows:
@@ -165,8 +175,8 @@ class _Rows:
             self.query_gradient[heads].index_add_(1, cells, self._sum_keys(slope, heads, keys), alpha=1 / count)
         return value / count
 
-    def joint(self, targets: Sequence[RowTarget], distance: Distance, extremes: Extremes | None) -> torch.Tensor:
-        """Loss of rows which are distributions over all keys; ``extremes`` None = not min-max scaled."""
+    def joint(self, targets: Sequence[RowTarget], options: _Options) -> torch.Tensor:
+        """Loss of rows which are distributions over all keys, min-max scaled or not."""
         shape = self.query.shape[:2]
         self.log_sum = self.query.new_zeros(shape)
         """(h, N) log sum_j exp S_ij; this and the next three are filled for the rows in use."""
@@ -181,15 +191,15 @@ class _Rows:
             supervised[target.cells] = True
         cells = supervised.nonzero().flatten()
         self._look_at_all_keys(cells, mean_key=True)
-        if extremes == "map":
+        if (options.scaling, options.extremes) == ("minmax", "map"):
             self._look_at_all_keys((~supervised).nonzero().flatten(), mean_key=False)
-        if distance == "cross_entropy":
+        if options.distance == "cross_entropy":
             value = sum(self._cross_entropy(target) for target in targets)
-        elif extremes is None:
+        elif options.scaling == "none":
             zero, one = self.query.new_tensor([0.0, 1.0])
             value = sum(self._squares(target, zero, one)[0] for target in targets)
         else:
-            value = self._min_max_squares(targets)
+            value = self._min_max_squares(targets, options.extremes_gradient)
         self.query_gradient -= self.pull[..., None] * self.mean_key
         self._pass_on_to_own_keys(cells)
         return value
@@ -236,7 +246,7 @@ class _Rows:
             self.query_gradient[heads].index_add_(1, cells, gradient, alpha=2 / count)
         return value / count, slopes * 2 / (count * span)
 
-    def _min_max_squares(self, targets: Sequence[RowTarget]) -> torch.Tensor:
+    def _min_max_squares(self, targets: Sequence[RowTarget], extremes_gradient: bool) -> torch.Tensor:
         """P scaled to [0, 1]: u = (P - low) / span, so du/dlow = (u - 1) / span and du/dhigh = -u / span."""
         low_place, high_place = self.lowest.argmin(), self.highest.argmax()
         low, high = self.lowest.flatten()[low_place], self.highest.flatten()[high_place]
@@ -245,6 +255,8 @@ class _Rows:
         for target in targets:
             one, slope = self._squares(target, low, span)
             value, slopes = value + one, slopes + slope
+        if not extremes_gradient:
+            return value
         # With P = low + span u, what g u sums up to follows from the sums of g and of P g.
         scaled_slopes = (self.pull.sum() - low * slopes) / span
         self._pass_on_to_entry(low_place, torch.argmin, scaled_slopes - slopes)
