@@ -3,7 +3,7 @@
     L_rec = w_ssim (1 - MS-SSIM) + w_lpips LPIPS + w_id L_id + w_adv L_G  [ + w_1 L1 + w_2 L2 ]
     L     = L_rec + w_las LAS
 
-Paper: w_ssim 1, w_lpips 5, w_id 1, w_adv 0.5, w_las 5000, no pixel terms (supplement A).
+Paper: w_ssim 1, w_lpips 5, w_id 1, w_adv 0.5, w_las 5000, no pixel terms (appendix A).
 """
 
 from __future__ import annotations

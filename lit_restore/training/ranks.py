@@ -73,18 +73,30 @@ def local_gradients(trainer: Trainer) -> AbstractContextManager:
     return wrapped.no_sync() if isinstance(wrapped, DistributedDataParallel) else nullcontext()
 
 
+def _all_reduce(values: torch.Tensor, operation: dist.ReduceOp = dist.ReduceOp.SUM) -> None:
+    """In place, over all ranks."""
+    try:
+        dist.all_reduce(values, operation)
+    except RuntimeError as error:
+        raise UserError(
+            "another process of this training has stopped",
+            found=str(error).split("] ", 1)[-1].split(". ")[0][:150],
+            fix="Its own message says why; the same command continues from the last checkpoint.",
+        ) from None
+
+
 @torch.no_grad()
 def average_gradients(parameters: Sequence[nn.Parameter]) -> None:
     """Put the mean over all ranks into every gradient; a parameter that no rank used keeps having none."""
     if count() == 1:
         return
     uses = torch.tensor([float(p.grad is not None) for p in parameters], device=parameters[0].device)
-    dist.all_reduce(uses)
+    _all_reduce(uses)
     used = [parameter for parameter, count in zip(parameters, uses.tolist(), strict=True) if count > 0]
     for chunk in _chunks(used):
         parts = [torch.zeros_like(p) if p.grad is None else p.grad for p in chunk]
         flat = torch.cat([part.flatten().float() for part in parts])
-        dist.all_reduce(flat)
+        _all_reduce(flat)
         flat /= count()
         for parameter, part, mean in zip(chunk, parts, flat.split([p.numel() for p in chunk]), strict=True):
             parameter.grad = part.copy_(mean.view_as(part))
@@ -104,7 +116,7 @@ def _chunks(parameters: Sequence[nn.Parameter]) -> Iterator[list[nn.Parameter]]:
 def mean(values: torch.Tensor) -> torch.Tensor:
     """Mean over all ranks; NaN and infinity of one rank reach all."""
     if count() > 1:
-        dist.all_reduce(values)
+        _all_reduce(values)
         values = values / count()
     return values
 
@@ -132,7 +144,7 @@ def check_equal(tensors: Iterable[torch.Tensor], iteration: int) -> None:
     whole = {8: torch.int64, 4: torch.int32, 2: torch.int16, 1: torch.int8}
     checksum = torch.stack([tensor.view(whole[tensor.element_size()]).sum(dtype=torch.int64) for tensor in tensors])
     highest = torch.stack([checksum.sum(), -checksum.sum()])
-    dist.all_reduce(highest, op=dist.ReduceOp.MAX)
+    _all_reduce(highest, dist.ReduceOp.MAX)
     if highest[0] != -highest[1]:
         raise UserError(
             "the weights of the processes have drifted apart",

@@ -144,6 +144,8 @@ class RestorationModule(LightningModule):
             self._batches_per_update = min(self.accumulate, self.trainer.fast_dev_run or self.accumulate)
 
     def on_train_start(self) -> None:
+        self._micro_batch, self._values = 0, []
+        self.zero_grad()  # an earlier training may have been stopped in the middle of an update
         ranks.broadcast(self.state_dict().values())
 
     # --- one batch ------------------------------------------------------------------------------------------------
@@ -155,8 +157,7 @@ class RestorationModule(LightningModule):
             if self.discriminator is not None:
                 values |= self._discriminator_turn(batch, restored)
                 norms["discriminator's gradient norm"] = gradient_norm(self.discriminator.trained_parameters())
-        # Overflowing gradients are nothing unusual under fp16: the scaler skips such a step.
-        self._guard.watch(batch, self._micro_batch, values, norms if self._scaler is None else {})
+        self._guard.watch(batch, self._micro_batch, values, {} if self._may_overflow else norms)
         self._values.append(values)
         self._micro_batch += 1
         if self._micro_batch == self._batches_per_update:
@@ -193,7 +194,7 @@ class RestorationModule(LightningModule):
         }
 
     def restore_for_training(self, batch: RestorationBatch, probe: SupervisionProbe | None = None) -> torch.Tensor:
-        """One forward pass at randomly drawn noise levels (paper, supplement A)."""
+        """One forward pass at randomly drawn noise levels (paper, appendix A)."""
         steps = self.generator.config.train_timesteps
         photos = self._positions(len(batch["lq"]))
         timesteps = [self._random("timestep", position).choice(steps) for position in photos]
@@ -240,6 +241,14 @@ class RestorationModule(LightningModule):
         """The loss scaler, with trainer.precision 16-mixed."""
         return getattr(self.trainer.precision_plugin, "scaler", None)
 
+    @property
+    def _may_overflow(self) -> bool:
+        """Under fp16 overflowing gradients are nothing unusual: the scaler skips the step and lowers the scale.
+
+        Where there is nothing left to lower, it is not the scale's fault.
+        """
+        return self._scaler is not None and self._scaler.get_scale() >= 1
+
     def _update(self) -> None:
         """Both players move."""
         optimizers = self.optimizers()
@@ -280,7 +289,7 @@ class RestorationModule(LightningModule):
     def _check_finite(self, means: dict[str, float], norms: list[torch.Tensor]) -> None:
         """Stop on all ranks alike: by now the losses and gradients of each have reached all."""
         finite = bool(torch.isfinite(torch.tensor(list(means.values()))).all())
-        if finite and (self._scaler is not None or all(bool(torch.isfinite(norm)) for norm in norms)):
+        if finite and (self._may_overflow or all(bool(torch.isfinite(norm)) for norm in norms)):
             return
         self._guard.stop(
             Path(self.trainer.default_root_dir),

@@ -27,6 +27,7 @@ NOT_COMPARED = (
     "data.num_workers",
     "data.cache_dir",
     "data.eval_batch_size",
+    "model.init_args.gradient_checkpointing",
     "trainer.callbacks",
     "trainer.check_val_every_n_epoch",
     "trainer.default_root_dir",
@@ -44,6 +45,7 @@ NOT_COMPARED = (
     "trainer.num_sanity_val_steps",
     "trainer.plugins",
     "trainer.profiler",
+    "trainer.strategy",
     "trainer.val_check_interval",
 )
 

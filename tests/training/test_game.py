@@ -275,24 +275,32 @@ def test_a_frozen_backbone_is_not_trained(
     assert not [name for name in module.state_dict() if "backbone" in name]
 
 
+class Overflow(Callback):
+    """Infinite gradients of one player, in every backward pass."""
+
+    def __init__(self, player: int | None) -> None:
+        self.player = player
+
+    def on_train_start(self, trainer, pl_module) -> None:
+        if self.player is not None:
+            parameter = trainer.optimizers[self.player].param_groups[0]["params"][-1]
+            parameter.register_hook(lambda gradient: torch.full_like(gradient, float("inf")))
+
+
+def half_precision(scale: float) -> tuple[torch.amp.GradScaler, MixedPrecision]:
+    scaler = torch.amp.GradScaler("cpu", init_scale=scale, growth_interval=1)
+    return scaler, MixedPrecision("16-mixed", "cpu", scaler=scaler)
+
+
 @pytest.mark.parametrize("overflow", [None, 0, 1], ids=["", "generator overflows", "discriminator overflows"])
 def test_half_precision_scales_both_players(
     tiny_base: Path, people_cache: Path, face_network: Path, tmp_path: Path, overflow: int | None
 ) -> None:
     """With a loss scale the updates are those without; a player whose gradients overflow waits, the other goes on."""
-
-    class Overflow(Callback):
-        def on_train_start(self, trainer, pl_module) -> None:
-            if overflow is not None:
-                parameter = trainer.optimizers[overflow].param_groups[0]["params"][-1]
-                parameter.register_hook(lambda gradient: torch.full_like(gradient, float("inf")))
-
-    mine, theirs = Updates(0), Updates(1)
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**10, growth_interval=1)
+    mine, theirs, (scaler, plugin) = Updates(0), Updates(1), half_precision(2.0**10)
     losses, config = all_losses(face_network), replace(CONSTANT, clip_norm=1e-2)
     module = learner(tiny_base, losses=losses, accumulate=2, max_iterations=2, optimizer=config)
-    plugin = MixedPrecision("16-mixed", "cpu", scaler=scaler)
-    fit(tmp_path, module, people(people_cache), mine, theirs, Overflow(), plugins=[plugin])
+    fit(tmp_path, module, people(people_cache), mine, theirs, Overflow(overflow), plugins=[plugin])
     counts = [2, 2]
     if overflow is not None:
         counts[overflow] = 0
@@ -301,6 +309,14 @@ def test_half_precision_scales_both_players(
         assert norms == pytest.approx([1e-2] * len(norms), rel=2e-2)
     assert scaler.get_scale() == 2.0**10 * (4 if overflow is None else 0.25)
     assert module.iteration == 2
+
+
+def test_gradients_that_no_scale_makes_finite_stop_the_training(
+    tiny_base: Path, people_cache: Path, face_network: Path, tmp_path: Path
+) -> None:
+    module = learner(tiny_base, losses=all_losses(face_network))
+    with pytest.raises(UserError, match=r"the gradient is not finite: iteration 2, .* discriminator's gradient norm"):
+        fit(tmp_path, module, people(people_cache), Overflow(1), plugins=[half_precision(2.0)[1]])
 
 
 def test_activation_checkpointing_changes_memory_and_nothing_else(
