@@ -48,6 +48,20 @@ def face_point(batch: RestorationBatch, sample: int, landmarks: list[int]) -> Po
     )
 
 
+def point_at(batch: RestorationBatch, sample: int, x: float, y: float) -> Point | None:
+    """Any place of the face, such as a mole, by the visible landmark next to it; None where there is none.
+
+    Args:
+        x, y: in pixels of the photo.
+    """
+    visible = batch["landmark_mask"][sample].nonzero().flatten()
+    if len(visible) == 0:
+        return None
+    place = batch["landmarks"].new_tensor([x, y])
+    distance = (batch["landmarks"][sample, visible] - place).square().sum(1)
+    return face_point(batch, sample, [int(visible[distance.argmin()])])
+
+
 def attention_picture(
     batch: RestorationBatch,
     sample: int,

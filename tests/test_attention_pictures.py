@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-from lit_restore.attention_pictures import attention_picture, face_point
+from lit_restore.attention_pictures import attention_picture, face_point, point_at
 from lit_restore.models.attention_probe import SampleAttention
 
 SIDE, GRID, TILE, GAP = 128, 16, 64, 4
@@ -71,3 +71,13 @@ def test_a_hidden_point_has_no_ideal_and_none_without_the_query() -> None:
     assert brightest(ideal, 2) is None
     data["landmark_mask"][0, 0] = False
     assert face_point(data, 0, [0]) is None
+
+
+def test_any_place_is_known_by_the_visible_landmark_next_to_it() -> None:
+    data = batch()
+    assert point_at(data, 0, 29, 112).query.tolist() == [30, 110]
+    assert point_at(data, 0, 29, 112).references[0].tolist() == [94, 24]
+    data["landmark_mask"][0, 1] = False
+    assert point_at(data, 0, 29, 112).query.tolist() == [20, 100]
+    data["landmark_mask"][0] = False
+    assert point_at(data, 0, 29, 112) is None
