@@ -141,7 +141,7 @@ def test_the_front_page_names_every_command(capsys: pytest.CaptureFixture[str]) 
 def test_every_command_has_help_with_an_example(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert lit(command, "--help") == 0
     text = capsys.readouterr().out
-    assert re.search(rf"^examples?:(.*\n)* *lit_restore {command} --", text, re.M)
+    assert re.search(rf"^examples?:(.*\n)* *lit_restore {command} \S", text, re.M)
     assert lit("help", command) == 0
     assert capsys.readouterr().out == text
 
