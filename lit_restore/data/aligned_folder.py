@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lit_restore.data.detect_landmarks import NO_LANDMARKS
 from lit_restore.data.landmarks import Landmarks, landmark_path, read_landmarks, write_landmarks
 from lit_restore.data.manifest import Photo, Skipped
 from lit_restore.data.parallel import parallel_map
@@ -46,7 +47,7 @@ class _Aligner:
         except UserError as error:
             return Skipped(photo.key, str(error).replace(f": {photo.key}", "", 1))
         if face.points68 is None:
-            return Skipped(photo.key, "the detector gave no landmarks (68-point weights are missing)")
+            return Skipped(photo.key, NO_LANDMARKS)
         write_image(face.image, path)
         visible = np.ones(len(face.points68), bool)
         write_landmarks(Landmarks(face.points68, visible, _sha256(path), source), points_path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,10 @@ import numpy as np
 from lit_restore.errors import UserError
 from lit_restore.faces.alignment import is_aligned
 from lit_restore.faces.detect import Backend, Face, detector_version, find_faces
+from lit_restore.faces.weights import LANDMARKS68, missing
 from lit_restore.image import read_rgb
+
+NO_LANDMARKS = "no landmarks can be made out in the face (blurred, small or turned away)"
 
 
 @dataclass(frozen=True)
@@ -25,8 +29,13 @@ class LandmarkDetector:
         Raises:
             UserError: its weights are missing, or they cannot give 68 points.
         """
-        find_faces(np.zeros((64, 64, 3), np.uint8), backend=self.backend, weights=self.weights)
-        return detector_version(self.backend, self.weights)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it warns of is an error here
+            find_faces(np.zeros((64, 64, 3), np.uint8), backend=self.backend, weights=self.weights)
+        version = detector_version(self.backend, self.weights)
+        if version.startswith("retinaface-"):
+            raise missing([LANDMARKS68], self.weights)
+        return version
 
     def __call__(self, path: str) -> np.ndarray:
         """Points of the aligned face, else of the only face.
@@ -37,7 +46,7 @@ class LandmarkDetector:
         image = read_rgb(path)
         face = _the_face(find_faces(image, backend=self.backend, weights=self.weights), image.shape[:2])
         if face.points68 is None:
-            raise UserError("the detector gives five points only", fix="Add the weights of the 68-point network.")
+            raise UserError(NO_LANDMARKS)
         return face.points68
 
 

@@ -37,6 +37,11 @@ DETECTION_SIDES_PX = (256, 640, 1280)
 large or blurred faces are found more surely, and seldom twice; faces narrower than about a twentieth of the
 longer side need the larger ones."""
 
+AGREEMENT = 1 / 32
+"""How far the five points among the 68 may lie from the detector's on average, as a fraction of an aligned crop's side.
+The small 68-point network knows sharp faces (0.9 % in the median of 42 portraits, 2.1 % at most); blur makes it lose the
+face altogether (10 % and more), while the detector's points hold."""
+
 
 @dataclass(frozen=True)
 class Face:
@@ -47,9 +52,9 @@ class Face:
     score: float
     """The detector's confidence in [0, 1]."""
     points5: np.ndarray
-    """``(5, 2)`` eyes, nose tip, mouth corners in image order; from ``points68`` where there are any."""
+    """``(5, 2)`` eyes, nose tip, mouth corners in image order."""
     points68: np.ndarray | None
-    """``(68, 2)`` in iBUG order, or None if the 68-point network is not at hand."""
+    """``(68, 2)`` in iBUG order, or None if the 68-point network is not at hand or cannot make out the face."""
 
     @property
     def area(self) -> float:
@@ -93,7 +98,7 @@ def detector_version(backend: Backend = "auto", weights: str | Path | None = Non
     """Name and version of what `find_faces` would use: part of the key of cached landmarks."""
     if _resolve(backend, weights) == "retinaface":
         points = "+68" if _locate68(weights) else ""
-        return f"retinaface{points}-1"
+        return f"retinaface{points}-2"
     return f"face-alignment-{importlib.metadata.version('face-alignment')}"
 
 
@@ -205,16 +210,28 @@ def _retinaface(weights: str | Path | None, device: str) -> Callable[[np.ndarray
     def find(image: np.ndarray) -> list[Face]:
         for side_px in DETECTION_SIDES_PX:
             found = detector.detect(image, min_score=MIN_SCORE, max_side_px=side_px)
-            if found or side_px >= max(image.shape[:2]):
+            looked = [(face, detector.refine(image, face.points5)) for face in found]
+            confirmed = [(face, points5) for face, points5 in looked if points5 is not None]
+            if confirmed or side_px >= max(image.shape[:2]):
                 break
         faces = []
-        for face in found:
-            points68 = landmarks.detect(image, face.points5) if landmarks else None
-            points5 = face.points5 if points68 is None else points_5_from_68(points68)
+        for face, points5 in confirmed:
+            points68 = landmarks.detect(image, points5) if landmarks else None
+            if points68 is not None and not _agree(points5, points_5_from_68(points68)):
+                points68 = None
+            if points68 is not None:
+                points5 = (points5 + points_5_from_68(points68)) / 2
             faces.append(Face(face.box_xyxy, face.score, points5, points68))
         return faces
 
     return find
+
+
+def _agree(points5: np.ndarray, others: np.ndarray) -> bool:
+    """Whether two networks see the same face in the same place."""
+    frame = similarity(points5, FFHQ_TEMPLATE_512)
+    apart = transform_points(others, frame) - transform_points(points5, frame)
+    return bool(np.linalg.norm(apart, axis=-1).mean() < AGREEMENT * 512)
 
 
 def _face_alignment(weights: str | Path | None, device: str) -> Callable[[np.ndarray], list[Face]]:

