@@ -11,7 +11,8 @@ Supervised are few rows i, and of each only the keys j of one reference c. With 
 
 where the scaling that ~ stands for is
 
-    minmax   (P - min P) / (max P - min P), over the map as in the public code or over the supervised rows
+    minmax   (P - min P) / (max P - min P), over the map as in the public code or over the supervised rows; minimum
+             and maximum carry gradient
     row_sum  P_ij / sum_{j in c} P_ij: where to look in this reference, whatever the weight of the others
     none     P itself
 
@@ -65,7 +66,6 @@ def attention_row_loss(
     scaling: Scaling = "minmax",
     distance: Distance = "l2",
     extremes: Extremes = "rows",
-    extremes_gradient: bool = True,
 ) -> torch.Tensor:
     """The loss of the module's text, averaged over ``targets``; a scalar, differentiable once.
 
@@ -76,13 +76,12 @@ def attention_row_loss(
             distributions.
         extremes: where ``minmax`` looks for minimum and maximum of P: in all keys of the supervised ``rows``, or in the
             whole ``map`` as the public code does, which costs another product of all queries and keys.
-        extremes_gradient: whether minimum and maximum carry gradient, as in the public code, or count as constants.
     """
     if (scaling, distance) == ("minmax", "cross_entropy"):
         raise ValueError("cross_entropy compares distributions; min-max scaled maps are none")
     own = attention.key[:, : attention.num_own]
     key = attention.key.detach()
-    options = _Options(scaling, distance, extremes, extremes_gradient)
+    options = _Options(scaling, distance, extremes)
     return _RowLoss.apply(attention.query, own, key, tuple(targets), options)
 
 
@@ -92,7 +91,6 @@ class _Options(NamedTuple):
     scaling: Scaling
     distance: Distance
     extremes: Extremes
-    extremes_gradient: bool
 
 
 class _RowLoss(torch.autograd.Function):
@@ -199,7 +197,7 @@ class _Rows:
             zero, one = self.query.new_tensor([0.0, 1.0])
             value = sum(self._squares(target, zero, one)[0] for target in targets)
         else:
-            value = self._min_max_squares(targets, options.extremes_gradient)
+            value = self._min_max_squares(targets)
         self.query_gradient -= self.pull[..., None] * self.mean_key
         self._pass_on_to_own_keys(cells)
         return value
@@ -246,7 +244,7 @@ class _Rows:
             self.query_gradient[heads].index_add_(1, cells, gradient, alpha=2 / count)
         return value / count, slopes * 2 / (count * span)
 
-    def _min_max_squares(self, targets: Sequence[RowTarget], extremes_gradient: bool) -> torch.Tensor:
+    def _min_max_squares(self, targets: Sequence[RowTarget]) -> torch.Tensor:
         """P scaled to [0, 1]: u = (P - low) / span, so du/dlow = (u - 1) / span and du/dhigh = -u / span."""
         low_place, high_place = self.lowest.argmin(), self.highest.argmax()
         low, high = self.lowest.flatten()[low_place], self.highest.flatten()[high_place]
@@ -255,8 +253,6 @@ class _Rows:
         for target in targets:
             one, slope = self._squares(target, low, span)
             value, slopes = value + one, slopes + slope
-        if not extremes_gradient:
-            return value
         # With P = low + span u, what g u sums up to follows from the sums of g and of P g.
         scaled_slopes = (self.pull.sum() - low * slopes) / span
         self._pass_on_to_entry(low_place, torch.argmin, scaled_slopes - slopes)

@@ -43,8 +43,6 @@ class LandmarkAttentionConfig:
     """Of attention and target before they are compared; the paper does not say (official: minmax)."""
     extremes: Literal["rows", "map"] = "rows"
     """Where ``minmax`` finds minimum and maximum: in the supervised rows, or in the whole map (official)."""
-    extremes_gradient: bool = True
-    """Minimum and maximum carry gradient (official)."""
     distance: Literal["l2", "cross_entropy"] = "l2"
     """``cross_entropy`` needs a scaling other than minmax."""
     targets: Literal["corrected", "official"] = "corrected"
@@ -154,7 +152,6 @@ class LandmarkAttentionLoss:
                 scaling=self.config.scaling,
                 distance=self.config.distance,
                 extremes=self.config.extremes,
-                extremes_gradient=self.config.extremes_gradient,
             )
             total = total + value * len(targets) / counts[sample]
         return total / len(probe.batch["hq"])
