@@ -39,8 +39,8 @@ longer side need the larger ones."""
 
 AGREEMENT = 1 / 32
 """How far the five points among the 68 may lie from the detector's on average, as a fraction of an aligned crop's side.
-The small 68-point network knows sharp faces (0.9 % in the median of 42 portraits, 2.1 % at most); blur makes it lose the
-face altogether (10 % and more), while the detector's points hold."""
+The small 68-point network knows sharp faces (0.9 % in the median of 42 portraits, 2.1 % at most); blur makes it lose
+the face altogether (10 % and more), while the detector's points hold."""
 
 
 @dataclass(frozen=True)
