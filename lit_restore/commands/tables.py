@@ -69,6 +69,7 @@ def _make(names: list[str], definitions: Definitions, quick: QuickDefinition | N
             metric_options=MetricOptions(weights=dict(options.weights or ()), points=options.points),
             run=run | trainer_options(options),
             quick=quick,
+            cache_dir=options.cache,
         ),
     )
     console = Console(soft_wrap=True, highlight=False)
@@ -152,6 +153,7 @@ def _parser() -> Parser:
     )
     inputs.add_argument("--weights", type=pair, nargs="+", metavar="NAME=FILE", help="weights of metrics")
     inputs.add_argument("--points", choices=("target", "template", "detect"), default="target", help="see evaluate")
+    inputs.add_argument("--cache", default="data/cache", metavar="DIR", help="for manifests (data/cache)")
     running = parser.add_argument_group("running")
     running.add_argument("--batch-size", type=positive, default=1, metavar="N", help="photos at once (1)")
     running.add_argument("--workers", type=count, default=0, metavar="N", help="processes that prepare photos (0)")

@@ -20,7 +20,7 @@ from typing import Any, TypeVar
 import yaml
 
 from lit_restore.errors import UserError, nearest
-from lit_restore.evaluation.published import PublishedTable, contradictions, read_published
+from lit_restore.evaluation.published import PublishedFile, PublishedTable, contradictions, read_published
 
 FOLDER = "experiments"
 
@@ -165,6 +165,7 @@ class Definitions:
                 expected="tables/, published/, datasets.yaml, methods.yaml, metrics.yaml",
                 fix="Run the command in the repository of lit_restore, or name its folder: --experiments DIR.",
             )
+        self._published: dict[str, PublishedFile] = {}
         self.datasets = self._mapping("datasets.yaml", DatasetDefinition)
         self.methods = self._mapping("methods.yaml", MethodDefinition)
         self.metrics = self._mapping("metrics.yaml", MetricDefinition)
@@ -203,7 +204,9 @@ class Definitions:
         """The table that ``file.yaml/table id`` points at, and its contradictions with others of its file."""
         name, _, table_id = pointer.partition("/")
         path = self.folder / "published" / name
-        content = read_published(path)
+        if name not in self._published:
+            self._published[name] = read_published(path)
+        content = self._published[name]
         return content.table(table_id, path), contradictions(content, table_id)
 
     def _part(self, content: Any, path: Path) -> PartDefinition:

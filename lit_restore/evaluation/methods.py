@@ -49,7 +49,8 @@ class InputCopy:
 class Bicubic:
     """The photo reduced by ``factor`` and enlarged again, both bicubic: what remains of it without any prior.
 
-    The inputs of a times-``factor`` super-resolution come enlarged; reducing them gives back the small photo.
+    The inputs of a times-``factor`` super-resolution come enlarged; reducing them gives back the small photo. Keys'
+    cubic with a = -1/2 both ways, as in Matlab and Pillow.
     """
 
     def __init__(self, factor: int) -> None:
@@ -64,7 +65,8 @@ class Bicubic:
         height, width = lq.shape[-2:]
         small = (max(1, height // self.factor), max(1, width // self.factor))
         reduced = F.interpolate(lq, small, mode="bicubic", antialias=True)
-        return list(F.interpolate(reduced, (height, width), mode="bicubic").clamp(-1, 1))
+        # antialias also selects a = -1/2; enlarging needs no anti-aliasing.
+        return list(F.interpolate(reduced, (height, width), mode="bicubic", antialias=True).clamp(-1, 1))
 
     def to(self, device: torch.device) -> Bicubic:
         return self

@@ -11,7 +11,7 @@ import torch
 from lit_restore.data.manifest import Photo
 from lit_restore.errors import UserError
 from lit_restore.evaluation.methods import Outcome
-from lit_restore.evaluation.protocol import Protocol, hash_files
+from lit_restore.evaluation.protocol import Protocol, hash_files, hash_texts
 from lit_restore.image import IMAGE_SUFFIXES, read_rgb, to_tensor
 from lit_restore.types import RestorationBatch
 
@@ -102,7 +102,7 @@ def flat_names(keys: Iterable[str]) -> dict[str, str]:
     keys = list(keys)
     stems = {key: _stem(key).replace("/", "__") for key in keys}
     count = Counter(stems.values())
-    return {key: stem if count[stem] == 1 else key.replace("/", "__").replace(".", "_") for key, stem in stems.items()}
+    return {key: stem if count[stem] == 1 else f"{stem}-{hash_texts([key])[:6]}" for key, stem in stems.items()}
 
 
 def accepted_names(targets: Sequence[Photo]) -> dict[str, list[str]]:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import shutil
 import subprocess
 import time
 from dataclasses import dataclass
@@ -51,6 +52,7 @@ def run_program(command: str, photos: EvaluationSet, folder: Path) -> ProgramRun
     finished = _finished(folder)
     if finished is not None and finished["of"] == wanted:
         return ProgramRun(folder / "output", finished["seconds"], finished["num_photos"])
+    shutil.rmtree(folder, ignore_errors=True)  # nothing of another or a failed run may pass for this one's
     num_photos = write_inputs(photos, folder)
     places = {name: str((folder / name).absolute()) for name in PLACEHOLDERS}
     (folder / "output").mkdir(parents=True, exist_ok=True)

@@ -158,14 +158,14 @@ def columns_of(published: PublishedTable, metrics: Mapping[str, MetricDefinition
     for column in published.columns:
         definition = metrics.get(column.metric, MetricDefinition(digits=0))
         printed = [row.get(column.name) for row in published.rows.values()]
-        printed_decimals = Counter(decimals(value) for value in printed if value is not None)
+        common = Counter(decimals(value) for value in printed if value is not None)
         columns.append(
             Column(
                 name=column.name,
                 metric=column.metric,
                 ours=definition.ours,
                 higher_is_better=column.higher_is_better,
-                digits=max(definition.digits, max(printed_decimals, key=printed_decimals.__getitem__, default=0)),
+                digits=max(definition.digits, max(common, key=lambda digits: (common[digits], digits), default=0)),
                 unit=column.unit,
             )
         )

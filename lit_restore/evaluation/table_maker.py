@@ -45,6 +45,7 @@ class TableOptions:
         metric_options: weights and choices of the metrics.
         run: of `Evaluation.run`.
         quick: stand-ins of quick.yaml; None = the real thing.
+        cache_dir: for manifests of folders that are not prepared.
     """
 
     results: Path
@@ -53,6 +54,7 @@ class TableOptions:
     metric_options: MetricOptions = field(default_factory=MetricOptions)
     run: Mapping[str, Any] = field(default_factory=dict)
     quick: QuickDefinition | None = None
+    cache_dir: str = InputChoice.cache_dir
 
 
 class TableMaker:
@@ -149,7 +151,12 @@ class TableMaker:
             return _lacking(f"{dataset.title}: {root} is not there", dataset.get)
         profile = part.profile or InputChoice.profile
         return InputChoice(
-            root=(root,), layout=dataset.layout, split=dataset.split, size_px=dataset.size_px, profile=profile
+            root=(root,),
+            layout=dataset.layout,
+            split=dataset.split,
+            size_px=dataset.size_px,
+            profile=profile,
+            cache_dir=self.options.cache_dir,
         )
 
     def _setting(self, part: PartDefinition, choice: InputChoice | Unmeasured) -> Setting:

@@ -39,8 +39,9 @@ def _line(line: Line) -> str:
 
 
 def _cell(cell: TextCell) -> str:
-    text = _escape(cell.text)
-    return {"best": f"**{text}**", "second": f"<u>{text}</u>", None: text}[cell.mark]
+    number, bracket, interval = _escape(cell.text).partition(" [")
+    marked = {"best": f"**{number}**", "second": f"<u>{number}</u>", None: number}[cell.mark]
+    return marked + bracket + interval
 
 
 def _escape(text: str) -> str:

@@ -31,7 +31,7 @@ def compared_photos(part: Part) -> Mapping[str, ComparedPhoto]:
     photos = {}
     for rank, key in summary.examples.items():
         pictures = _inputs(measured[main].folder / EXAMPLES_NAME / rank)
-        pictures |= {name: _address(known[key]) for name, known in files.items() if key in known}
+        pictures |= {name: address(known[key]) for name, known in files.items() if key in known}
         if main in pictures and len(pictures) > 1:
             photos[rank] = ComparedPhoto(f"{key}, the {rank} of {main} by {summary.examples_by}", pictures, main)
     return photos
@@ -41,11 +41,11 @@ def _inputs(folder: Path) -> dict[str, str]:
     """Degraded, truth and references of a photo, in this order."""
     names = [*("degraded", "truth"), *sorted(path.stem for path in folder.glob("reference_*.png"))]
     return {
-        name.replace("_", " "): _address(folder / f"{name}.png") for name in names if (folder / f"{name}.png").is_file()
+        name.replace("_", " "): address(folder / f"{name}.png") for name in names if (folder / f"{name}.png").is_file()
     }
 
 
-def _address(path: Path) -> str:
+def address(path: Path) -> str:
     """The picture as a ``data:`` address; large ones as WebP."""
     image = read_rgb(path)
     if max(image.shape[:2]) <= LOSSLESS_UP_TO_PX:
