@@ -198,6 +198,8 @@ def _number(summary: Summary, name: str, form: str) -> str:
 
 
 def _remarks(summary: Summary) -> list[str]:
+    from lit_restore.evaluation.protocol import flattered
+
     lines = [
         f"{len(keys)} photos failed: {reason} ({', '.join(keys[:3])})" for reason, keys in summary.failures.items()
     ]
@@ -208,6 +210,11 @@ def _remarks(summary: Summary) -> list[str]:
                 not_measured.setdefault((reason, len(keys)), []).append(name)
     lines += [f"{', '.join(names)}: {num} photos: {reason}" for (reason, num), names in not_measured.items()]
     lines += summary.remarks
+    flattering = flattered(summary.protocol)
+    if flattering:
+        lines.append(
+            f"{', '.join(flattering)}: by the network that the restorer was trained to please"
+        )
     time = summary.timing
     if time is not None and time.steady_s is not None:
         first = "" if time.first_s is None else f", the first {time.first_s:.3g} s"

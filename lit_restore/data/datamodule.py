@@ -234,7 +234,7 @@ class RestorationDataModule(LightningDataModule):
             collate_fn=collate,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
-            worker_init_fn=_one_thread,
+            worker_init_fn=one_thread,
             pin_memory=torch.cuda.is_available(),
         )
 
@@ -242,7 +242,7 @@ class RestorationDataModule(LightningDataModule):
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
 
-def _one_thread(_: int) -> None:
+def one_thread(_: int) -> None:
     """Workers are the parallelism; threads inside them would fight for the same cores.
 
     Ctrl-C reaches every process of a terminal; the main one decides what it means.

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+import yaml
 
 from lit_restore.errors import UserError
 from lit_restore.evaluation.methods import Outcome
 from lit_restore.evaluation.protocol import Protocol
 from lit_restore.models.artifact import load_generator
 from lit_restore.models.generator import OneStepGenerator, fixed_noise
+from lit_restore.models.recognition import PUBLIC
 from lit_restore.models.reference_attention import ReferenceFeatures
 from lit_restore.types import RestorationBatch
 
@@ -68,6 +70,7 @@ class Checkpoint:
             "generator": config,
             "noise_seed": noise_seed,
             "precision": precision,
+            "trained_to_please": _identity_network(Path(source)),
         }
 
     @torch.inference_mode()
@@ -102,6 +105,19 @@ class Checkpoint:
         self.generator.to(device)
         self.device = device
         return self
+
+
+def _identity_network(source: Path) -> str | None:
+    """The recognition network in the identity loss, as the run's ``config.yaml`` says; None = none or unknown."""
+    for folder in (source, *source.absolute().parents[:2]):
+        try:
+            content = yaml.safe_load((folder / "config.yaml").read_text(encoding="utf-8"))
+            identity = content["model"]["init_args"]["losses"]["identity"]
+            network = identity["network"] if identity["weight"] else None
+        except (OSError, yaml.YAMLError, KeyError, TypeError):
+            continue
+        return PUBLIC[network].name if network in PUBLIC else network
+    return None
 
 
 def _hash_weights(generator: OneStepGenerator) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from lit_restore.evaluation.definitions import MetricDefinition
+from lit_restore.evaluation.protocol import flattered
 from lit_restore.evaluation.summary import Summary
 
 
@@ -76,6 +77,8 @@ def column_warnings(column: str, ours: str | None, definition: MetricDefinition 
         warnings.append(f"{column}: ours by {used or ours}, published by {definition.network}.")
     if definition.remark:
         warnings.append(f"{column}: {definition.remark}")
+    if ours in flattered(summary.protocol):
+        warnings.append(f"{column}: ours is judged by the network that the restorer was trained to please.")
     metric = summary.metrics.get(ours)
     not_restored = summary.num_failed
     if metric is not None and metric.estimate is not None:

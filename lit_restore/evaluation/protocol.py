@@ -64,6 +64,13 @@ def differences(mine: Protocol, theirs: Protocol) -> list[str]:
     ]
 
 
+def flattered(protocol: Protocol) -> list[str]:
+    """Metrics that judge by the network which the method was trained to please: their numbers are no evidence."""
+    trained = protocol["method"].get("trained_to_please")
+    metrics = protocol["metrics"].items()
+    return [name for name, values in metrics if trained is not None and values.get("network") == trained]
+
+
 def plain(protocol: Protocol) -> Protocol:
     """As it will be after a way through JSON: tuples are lists, paths are texts."""
     return json.loads(json.dumps(protocol, default=str))

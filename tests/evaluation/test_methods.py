@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -82,6 +83,25 @@ def test_protocol_of_a_checkpoint_tells_weights_apart(tiny_base: Path, model: Pa
     assert same.protocol == Checkpoint(model, size_px=64).protocol
     assert same.protocol["weights_sha256"] != other.protocol["weights_sha256"]
     assert {**same.protocol, "weights_sha256": 0} == {**other.protocol, "weights_sha256": 0}
+
+
+@pytest.mark.parametrize(
+    ("identity", "expected"),
+    [
+        ("{weight: 1.0, network: arcface}", "ArcFace IR-SE50"),
+        ("{weight: 1.0, network: 'bundled:x'}", "bundled:x"),
+        ("{weight: 0.0, network: arcface}", None),
+        ("null", None),
+    ],
+)
+def test_protocol_says_which_network_the_training_pleased(
+    model: Path, tmp_path: Path, identity: str, expected: str | None
+) -> None:
+    shutil.copytree(model, tmp_path / "run" / "model")
+    config = f"model: {{init_args: {{losses: {{identity: {identity}}}}}}}"
+    (tmp_path / "run" / "config.yaml").write_text(config)
+    for source in (tmp_path / "run", tmp_path / "run" / "model"):
+        assert Checkpoint(source, size_px=64).protocol["trained_to_please"] == expected
 
 
 def test_a_size_the_checkpoint_cannot_do_is_refused(model: Path) -> None:

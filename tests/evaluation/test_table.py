@@ -141,6 +141,17 @@ def test_another_network_and_photos_that_could_not_be_measured_are_warned_of() -
     assert column_warnings("ID", "id", MetricDefinition("id", network="ArcFace"), summary(protocol=found)) == []
 
 
+def test_a_network_that_was_trained_to_be_pleased_is_no_judge() -> None:
+    arcface = {"id": {"network": "ArcFace IR-SE50"}, "other": {"network": "CurricularFace IR-101"}}
+    found = protocol(metrics=arcface, method={"trained_to_please": "ArcFace IR-SE50"})
+    values = {name: MetricSummary(True, Estimate(0.5, 0.4, 0.6, 10, 3), {}) for name in arcface}
+    judged = summary(protocol=found, metrics=values)
+    assert column_warnings("ID", "id", MetricDefinition("id"), judged) == [
+        "ID: ours is judged by the network that the restorer was trained to please."
+    ]
+    assert column_warnings("ID", "other", MetricDefinition("other"), judged) == []
+
+
 def test_notes_come_with_contradictions_first() -> None:
     part = fill(contradictions=["It contradicts itself."], notes=["Read so."])
     assert part.notes == ("It contradicts itself.", "Read so.", "A note of the paper.")
