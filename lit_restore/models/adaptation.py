@@ -2,12 +2,14 @@
 
 LoRA (Hu et al. 2021) replaces ``W`` by ``W + (alpha / rank) B A``; ``B`` starts at zero, so nothing changes until
 training begins. One frozen network serves two roles in InstantRestore: adapted, as the generator, and as it was, as the
-reference network. `Adaptation.off` switches between them.
+reference network. `Adaptation.off` switches between them. Once training is over `Adaptation.fold` adds the product to
+``W``, which saves the two small layers beside every large one.
 """
 
 from __future__ import annotations
 
 import copy
+import hashlib
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -88,13 +90,32 @@ class Adaptation:
         for layer in full_layers:
             _get(network, layer).requires_grad_(True)
         self._lora_layers = [module for module in network.modules() if isinstance(module, BaseTunerLayer)]
+        self.folded = False
+        self._fingerprint: str | None = None  # only a folded adapter stays what it is
+        self.keeps_base = True
         # Listed once: whether a parameter requires a gradient may change later, whether it is ours may not.
         self.names = tuple(key for key, value in network.named_parameters() if value.requires_grad)
 
     def state_dict(self) -> dict[str, torch.Tensor]:
-        """Only what is trained, under the network's own (diffusers/peft) parameter names."""
+        """Only what is trained, under the network's own (diffusers/peft) parameter names.
+
+        Raises:
+            RuntimeError: it was folded into the network.
+        """
+        if self.folded:
+            raise RuntimeError("the adapters are folded into the network: save before folding, or load the model again")
         parameters = dict(self.network.named_parameters())
         return {name: parameters[name].detach() for name in self.names}
+
+    def fingerprint(self) -> str:
+        """16 hex digits over everything that was trained; folding does not change it."""
+        if self._fingerprint is not None:
+            return self._fingerprint
+        digest = hashlib.sha256()
+        for name, tensor in self.state_dict().items():
+            digest.update(f"{name}{tuple(tensor.shape)}".encode())
+            digest.update(tensor.float().contiguous().cpu().numpy().data)
+        return digest.hexdigest()[:16]
 
     def untouched_state(self) -> dict[str, torch.Tensor]:
         """The network as it was before anything was attached or trained, under its names of then."""
@@ -158,13 +179,38 @@ class Adaptation:
             for name in self.names:
                 parameters[name].copy_(state[name])
 
+    @torch.no_grad()
+    def fold(self, *, keep_base: bool) -> None:
+        """Replace every layer with LoRA by one plain layer of weight ``W + (alpha / rank) B A``; cannot be undone.
+
+        `off` stays exact, bit for bit, since ``W`` is kept rather than computed back. With ``keep_base`` false it is
+        not kept, which saves memory, and `off` has to refuse.
+        """
+        self._fingerprint = self.fingerprint()
+        names = {module: name for name, module in self.network.named_modules()}
+        for module in self._lora_layers:
+            base = module.get_base_layer()
+            folded = copy.deepcopy(base) if keep_base else base
+            folded.weight += module.get_delta_weight(self.name).to(folded.weight)
+            _set(self.network, names[module], folded)
+            self._twins[names[module]] = base
+        if not keep_base:
+            self._twins.clear()
+        self._lora_layers = []
+        self.folded, self.keeps_base = True, keep_base
+
     @contextmanager
     def off(self) -> Iterator[None]:
         """Within the block the network computes exactly what the untouched base computes.
 
         peft's own switch (``disable_adapters``) also flips ``requires_grad`` of every adapter, which costs 25 ms a
         time and hides the trained parameters from anything that looks; the flag it reads is set directly instead.
+
+        Raises:
+            RuntimeError: the base was given up when folding.
         """
+        if not self.keeps_base:
+            raise RuntimeError("the base was not kept when the adapters were folded; only cached references work")
         tuned = {layer: _get(self.network, layer) for layer in self._twins}
         for module in self._lora_layers:
             module._disable_adapters = True

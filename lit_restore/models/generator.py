@@ -178,6 +178,16 @@ class OneStepGenerator(nn.Module):
         return {"unet": self.unet_adaptation, "vae": self.vae_adaptation}
 
     @property
+    def weights_fingerprint(self) -> str:
+        """Hash of everything that was trained; tells two models on one base apart."""
+        return "".join(adaptation.fingerprint() for adaptation in self.adaptations.values())
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the networks: float32, or less where `lit_restore.models.inference_form` made it less."""
+        return next(self.unet.parameters()).dtype
+
+    @property
     def vae_factor(self) -> int:
         """Image pixels per latent cell."""
         return 2 ** (len(self.vae.config.block_out_channels) - 1)
@@ -223,7 +233,7 @@ class OneStepGenerator(nn.Module):
     def encode(self, images: torch.Tensor, draw: Draw, name: str, sample: bool) -> torch.Tensor:
         """(B, 3, H, W) in [-1, 1] -> scaled latents (B, C, H/f, W/f)."""
         self._check_sides(*images.shape[-2:])
-        posterior = self.vae.encode(images).latent_dist
+        posterior = self.vae.encode(images.to(self.dtype)).latent_dist
         latent = posterior.mean
         if sample:
             latent = latent + posterior.std * draw(name, latent.shape).to(latent)
@@ -231,7 +241,7 @@ class OneStepGenerator(nn.Module):
 
     def decode(self, latent: torch.Tensor) -> torch.Tensor:
         """Scaled latents -> images, clamped to [-1, 1] as in the official code."""
-        return self.vae.decode(latent / self.vae.config.scaling_factor).sample.clamp(-1, 1)
+        return self.vae.decode((latent / self.vae.config.scaling_factor).to(self.dtype)).sample.clamp(-1, 1)
 
     def denoise(
         self,
