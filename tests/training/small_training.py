@@ -83,7 +83,7 @@ model:
       adversarial: {{weight: 0.5, backbone: {face_network}}}
     optimizer: {{learning_rate: 1.0e-3, schedule: cosine, warmup_iterations: 3}}
     discriminator_optimizer: {{learning_rate: 2.0e-3}}
-    max_iterations: 8
+    max_iterations: 6
     accumulate: 2
     ema_decay: 0.9
     seed: ${{seed_everything}}
@@ -96,7 +96,7 @@ data:
   zero_reference_probability: 0.3
   batch_size: 1
   eval_batch_size: 2
-  num_workers: 1
+  num_workers: 0
   cache_dir: {cache}
 checkpoints: {{every_iterations: 1}}
 trainer:

@@ -18,6 +18,7 @@ from lit_restore.errors import UserError
 from lit_restore.training import ranks
 
 Results = dict[str, list[dict[str, Any]]]
+pytestmark = pytest.mark.timeout(900)
 SCENARIOS = ("accumulate1", "accumulate2", "photo", "weight")
 
 
@@ -43,7 +44,7 @@ def results(tiny_base: Path, people_cache: Path, face_network: Path, tmp_path_fa
         command = [sys.executable, two_ranks.__file__, *map(str, (tiny_base, people_cache, face_network, folder))]
         log = open(folder / f"log{rank}", "w")  # noqa: SIM115, closed with the process
         processes.append(subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT))
-    codes = [process.wait(timeout=280) for process in processes]
+    codes = [process.wait(timeout=800) for process in processes]
     assert codes == [0, 0], "\n".join((folder / f"log{rank}").read_text()[-3000:] for rank in range(2))
     return {
         name: [torch.load(folder / f"{name}_{rank}.pt", weights_only=True) for rank in range(2)] for name in SCENARIOS
