@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from lit_restore.cli import COMMANDS
-from lit_restore.commands import convert, prepare, restore
+from lit_restore.commands import convert, evaluate, prepare, restore, tables
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "data/README.md", "CONTRIBUTING.md", "docs/instantrestore.md")
+PAGES = ("README.md", "data/README.md", "CONTRIBUTING.md", "docs/instantrestore.md", "docs/evaluation.md")
 
 
 def code_lines(page: str) -> list[str]:
@@ -39,6 +39,10 @@ def test_printed_commands_are_understood(page: str, line: str) -> None:
     assert command in COMMANDS
     if command == "restore":
         restore._parser().parse_args(options)
+    elif command == "evaluate":
+        evaluate.parser().parse_args(options)
+    elif command == "tables":
+        tables._parser().parse_args(options)
     elif command == "convert":
         convert._parser().parse_args(options)
     elif command == "prepare" and "--help" not in options:
