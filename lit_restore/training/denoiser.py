@@ -11,7 +11,7 @@ import torch
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from lit_restore.data.attention_targets import gaussian_rows
+from lit_restore.data.attention_targets import landmark_cells
 from lit_restore.models.attention_probe import AttentionProbe
 from lit_restore.models.base import load_unet, load_vae
 from lit_restore.models.random_base import SCHEDULER, write_constant_parts
@@ -35,7 +35,7 @@ class DenoiserModule(PretrainingModule):
     does not. So for a share of the batches the decoder's self-attention looks into another photo of the same person,
     the way InstantRestore will use it, and is told by landmarks where to look:
 
-        loss = mean_t min(max((1 - abar_t) / abar_t, 1), 5) |noise - predicted|^2 + w CE(Gaussians, attention)
+        loss = mean_t min(max((1 - abar_t) / abar_t, 1), 20) |noise - predicted|^2 + w CE(landmark, attention)
 
     The weight makes an error of the clean picture count about the same at all noise levels; at the high ones details
     are lost that only the other photo shows.
@@ -46,7 +46,7 @@ class DenoiserModule(PretrainingModule):
         widths: channels per level of the UNet.
         shared_probability: share of iterations with attention to other photos of the person.
         shared_min_timestep: lowest noise level of those; below it the picture itself shows all there is to know.
-        attention_weight: w above, of the cross entropy with Gaussians around the same landmark in the other photo.
+        attention_weight: w above, of the cross entropy with the place of the same landmark in the other photo.
         init: folder of a base to continue from.
         seed: of noise, noise levels, and which iterations look at other photos.
     """
@@ -61,7 +61,7 @@ class DenoiserModule(PretrainingModule):
         prompt_tokens: int = 4,
         prompt_channels: int = 32,
         shared_probability: float = 0.5,
-        shared_min_timestep: int = 250,
+        shared_min_timestep: int = 400,
         attention_weight: float = 0.03,
         init: str | None = None,
         optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, weight_decay=0.0, schedule="cosine"),
@@ -115,32 +115,30 @@ class DenoiserModule(PretrainingModule):
             return error.mean(), {"mse_alone": error.detach().mean()}
         abar = self.schedule.alpha_bar.to(error.device)[steps]
         attention = self._attention_loss(probe, batch)
-        total = (((1 - abar) / abar).clamp(1, 5) * error).mean() + self.attention_weight * attention
+        total = (((1 - abar) / abar).clamp(1, 20) * error).mean() + self.attention_weight * attention
         return total, {"mse_shared": error.detach().mean(), "attention": attention.detach()}
 
     def _attention_loss(self, probe: AttentionProbe, batch: RestorationBatch) -> torch.Tensor:
-        """Cross entropy between Gaussians around the landmarks of the first reference and the attention to it.
+        """Cross entropy between where a landmark is in the first reference and where its query looks.
 
-        With gradients to queries and keys: unlike in the restorer, both belong to the network in training.
+        The target is the bilinear weights of the four cells around the landmark, as sharp as a grid can be: what is
+        looked up should be a mole, not its surroundings. With gradients to queries and keys: unlike in the restorer,
+        both belong to the network in training.
         """
-        values = []
+        known = batch["landmark_mask"] & batch["reference_landmark_mask"][:, 0]
+        side, values = batch["hq"].shape[-1], []
         for seen in probe.seen.values():
             grid = math.isqrt(seen.query.shape[2])
-            rows = gaussian_rows(
-                batch["landmarks"],
-                batch["reference_landmarks"][:, 0],
-                size_px=batch["hq"].shape[-1],
-                grid=grid,
-                query_mask=batch["landmark_mask"],
-                reference_mask=batch["reference_landmark_mask"][:, 0],
-            )
-            target = rows.values / rows.values.sum(1, keepdim=True)
-            query = seen.query[rows.batch, :, rows.query].float()  # (K, h, d)
-            for sample in range(len(seen.query)):
-                own = rows.batch == sample
-                key = seen.key[sample, :, : grid**2].float()  # (h, N, d)
-                logits = query[own].transpose(0, 1) @ key.transpose(1, 2) / query.shape[-1] ** 0.5  # (h, K, N)
-                values.append(-(target[own] * logits.log_softmax(-1)).sum(-1).flatten())
+            for sample, pairs in enumerate(known):
+                cells, inside = landmark_cells(batch["landmarks"][sample][pairs], side, grid)
+                points = batch["reference_landmarks"][sample, 0][pairs][inside]
+                cells = (cells[:, 1] * grid + cells[:, 0])[inside]
+                corners, weights = bilinear_cells(points, side, grid)  # (K, 4)
+                query, key = seen.query[sample].float(), seen.key[sample, :, : grid**2].float()  # (h, N, d)
+                rows, row_of_point = cells.unique(return_inverse=True)
+                logits = query[:, rows] @ key.transpose(1, 2) / query.shape[-1] ** 0.5  # (h, rows, N)
+                log_attention = logits.log_softmax(-1)[:, row_of_point[:, None], corners]  # (h, K, 4)
+                values.append(-(weights * log_attention).sum(-1).flatten())
         return torch.cat(values).mean()
 
     def _features(self, batch: RestorationBatch) -> ReferenceFeatures:
@@ -174,3 +172,24 @@ class DenoiserModule(PretrainingModule):
         network.half().save_pretrained(folder / "unet")
         shutil.copytree(self.vae_folder, folder / "vae", dirs_exist_ok=True)
         write_constant_parts(folder, self.prompt)
+
+
+def bilinear_cells(points: torch.Tensor, size_px: int, grid: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """The four cells whose centres surround each point, and the point's bilinear weights in them.
+
+    Args:
+        points: (K, 2) x, y in pixels of a ``size_px`` square image, pixel centres at integers.
+        grid: cells per side.
+
+    Returns:
+        flat cell numbers ``y * grid + x`` (K, 4) int64 and weights (K, 4) that sum to 1; beyond the outermost centres
+        the nearest ones count.
+    """
+    position = ((points + 0.5) * (grid / size_px) - 0.5).clamp(0, grid - 1)
+    low = position.floor().clamp(max=grid - 2)
+    share = position - low
+    x, y = low.long().unbind(-1)
+    right, down = share.unbind(-1)
+    cells = torch.stack([y * grid + x, y * grid + x + 1, (y + 1) * grid + x, (y + 1) * grid + x + 1], dim=-1)
+    left, up = 1 - right, 1 - down
+    return cells, torch.stack([up * left, up * right, down * left, down * right], dim=-1)

@@ -19,7 +19,7 @@ from lit_restore.models.attention_probe import AttentionInputs, AttentionProbe
 from lit_restore.models.base import load_base
 from lit_restore.models.recognition import load_recognizer
 from lit_restore.training.autoencoder import COLOUR_AXES, CONTRAST, AutoencoderModule, balance_colours
-from lit_restore.training.denoiser import DenoiserModule
+from lit_restore.training.denoiser import DenoiserModule, bilinear_cells
 from lit_restore.training.optim import OptimizerConfig
 from lit_restore.training.pretraining import all_faces
 from lit_restore.training.recognition import RecognitionModule, margin_logits
@@ -129,11 +129,11 @@ def test_references_learn_too_when_the_base_is_trained(base, people_cache: Path)
 
 
 def _landmark_batch(size_px: int = 32) -> dict[str, torch.Tensor]:
-    """Two photos; of the first, landmark 0 is at (x 5, y 9) in the target and (x 25, y 17) in the reference."""
+    """Two photos; of the first, landmark 0 is at (5, 9) in the target and (25.5, 17.5) in the reference."""
     points = torch.zeros(2, 3, 2)
     points[0, 0] = torch.tensor([5.0, 9.0])
     references = torch.zeros(2, 1, 3, 2)
-    references[0, 0, 0] = torch.tensor([25.0, 17.0])
+    references[0, 0, 0] = torch.tensor([25.5, 17.5])
     known = torch.zeros(2, 3, dtype=torch.bool)
     known[0, 0] = True
     return {
@@ -146,7 +146,7 @@ def _landmark_batch(size_px: int = 32) -> dict[str, torch.Tensor]:
 
 
 def test_the_base_is_taught_to_look_at_the_same_landmark(base) -> None:
-    """Attention that is even costs log N; attention to the landmark's cell costs what the Gaussian's spread leaves."""
+    """Attention that is even costs log N; attention to the landmark's cell costs nothing."""
     query = torch.zeros(2, 1, 64, 2)  # (B, h, N, d) on a grid of 8 x 8 cells of 4 px
     key = torch.zeros(2, 1, 64, 2)
     probe = AttentionProbe([0])
@@ -157,9 +157,21 @@ def test_the_base_is_taught_to_look_at_the_same_landmark(base) -> None:
     key[0, 0, 4 * 8 + 6] = (
         10.0  # the cell of (25, 17); sigma is a quarter of a cell, so the Gaussian is nearly one cell
     )
-    assert base[0]._attention_loss(probe, _landmark_batch()).item() < 0.2
+    assert base[0]._attention_loss(probe, _landmark_batch()).item() < 1e-3
     key[0, 0, 4 * 8 + 6], key[0, 0, 6 * 8 + 4] = 0.0, 10.0  # x and y swapped
     assert base[0]._attention_loss(probe, _landmark_batch()).item() > 10
+
+
+def test_a_place_is_shared_by_the_cells_around_it() -> None:
+    """Weighted by the shares, the cells' centres give the place itself, up to the outermost centres."""
+    points = torch.tensor([[5.0, 9.0], [25.5, 17.5], [12.3, 30.9], [-0.5, 0.0]])
+    cells, shares = bilinear_cells(points, size_px=32, grid=8)
+    centres = torch.stack([cells % 8, cells // 8], dim=-1) * 4 + 1.5
+    expected = points.clamp(1.5, 29.5)
+    torch.testing.assert_close((shares[..., None] * centres).sum(1), expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(shares.sum(1), torch.ones(4))
+    assert shares.min() >= 0
+    assert ((cells >= 0) & (cells < 64)).all()
 
 
 def test_each_face_is_encoded_once_by_the_base_recipe(base, monkeypatch: pytest.MonkeyPatch) -> None:
