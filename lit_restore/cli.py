@@ -23,6 +23,8 @@ COMMANDS = {
     "restore": ("restore", "restore a photo, or a folder of photos, of a person"),
     "evaluate": ("evaluate", "measure a method on a set of photos"),
     "tables": ("tables", "ours beside the published numbers"),
+    "sweep": ("sweep", "many trainings from one wandb sweep file, on wandb's server or here"),
+    "ablate": ("ablate", "a study: its trainings, their evaluation and a table"),
     "convert": ("convert", "checkpoints of the official InstantRestore code, in and out"),
 }
 

@@ -105,9 +105,11 @@ class Part:
     """One published table, measured anew.
 
     Attributes:
+        paper: empty where nothing is published.
         measured_on: the photos behind ours; None = nothing was measured.
         warnings: those that all measured rows share.
         notes: facts about the published numbers.
+        intervals: what is in brackets behind ours.
     """
 
     caption: str
@@ -120,6 +122,7 @@ class Part:
     rows: tuple[TableRow, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    intervals: str = "95 % intervals, bootstrap over people"
 
     def marks(self, kind: Literal["ours", "published"]) -> dict[tuple[str, str], Mark]:
         """(row, column) -> best or second, among ours or among the published numbers, never across."""

@@ -273,6 +273,11 @@ def _shorten_validation_interval(config: Namespace) -> None:
         config.trainer.val_check_interval = 1.0
 
 
+def fit_schema() -> dict[str, Any]:
+    """Top-level key -> what belongs there, of the configuration of ``fit``."""
+    return _schema("fit")
+
+
 def _schema(command: str) -> dict[str, Any]:
     """Top-level key -> what belongs there."""
     hints = get_type_hints(getattr(Trainer, command))

@@ -45,8 +45,8 @@ def _part(part: Part) -> Iterator[str]:
 
 
 def _about(part: Part) -> str:
-    ours = f"Ours on {part.measured_on}, 95 % bootstrap intervals over people in brackets. " if part.measured_on else ""
-    return f"{ours}Published: {part.dataset}."
+    ours = f"Ours on {part.measured_on}; in brackets {part.intervals}." if part.measured_on else ""
+    return f"{ours} Published: {part.dataset}.".strip() if part.paper else ours
 
 
 def _header(column: Column) -> str:

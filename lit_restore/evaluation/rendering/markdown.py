@@ -21,8 +21,9 @@ def _part(part: Part) -> Iterator[str]:
     yield from map(_line, lines(part))
     yield ""
     if part.measured_on:
-        yield f"Ours: {part.measured_on}; in brackets 95 % intervals, bootstrap over people.  "
-    yield f"Published: {part.paper}, table {part.published_id}, {part.dataset}."
+        yield f"Ours: {part.measured_on}; in brackets {part.intervals}.  "
+    if part.paper:
+        yield f"Published: {part.paper}, table {part.published_id}, {part.dataset}."
     remarks = [f"**Warning:** {warning}" for warning in part.warnings]
     remarks += [f"**Warning:** {row.name}: {warning}" for row in part.rows for warning in row.warnings]
     for names, reason, fill in missing(part):

@@ -31,8 +31,9 @@ def _show_part(part: Part, console: Console) -> None:
         shown.add_row(line.method if line.is_first else "", Text(line.kind, style=style), *cells)
     console.print(shown)
     if part.measured_on:
-        console.print(f"ours: {part.measured_on}; in brackets 95 % intervals, bootstrap over people", style="dim")
-    console.print(f"published: {part.paper}, table {part.published_id}, {part.dataset}", style="dim")
+        console.print(f"ours: {part.measured_on}; in brackets {part.intervals}", style="dim")
+    if part.paper:
+        console.print(f"published: {part.paper}, table {part.published_id}, {part.dataset}", style="dim")
     for warning in part.warnings:
         console.print(f"warning: {warning}", style="yellow")
     for row in part.rows:
