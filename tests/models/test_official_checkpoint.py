@@ -151,13 +151,16 @@ def trained(content: Content, tmp_path_factory: pytest.TempPathFactory) -> dict[
 
 
 @pytest.mark.parametrize("prefix", ["net.module.", "module.", "module.net.", ""])
-def test_every_way_names_may_begin(content: Content, trained: dict, tmp_path: Path, prefix: str) -> None:
-    path = write_official(tmp_path / "official.pt", renamed(content, prefix))
-    assert read_official(path).prefix == prefix
-    found = read_model(convert(path, tmp_path / "model"))[1]
-    for part, state in trained.items():
-        assert set(found[part]) == set(state)
-        assert all(torch.equal(found[part][name], value) for name, value in state.items())
+def test_every_way_names_may_begin(content: Content, tmp_path: Path, prefix: str) -> None:
+    usual = read_official(write_official(tmp_path / "usual.pt", content))
+    found = read_official(write_official(tmp_path / "official.pt", renamed(content, prefix)))
+    assert (usual.prefix, found.prefix) == ("net.", prefix)
+    assert {part: set(state) for part, state in found.networks.items()} == {
+        part: set(state) for part, state in usual.networks.items()
+    }
+    for part, state in usual.networks.items():
+        assert all(torch.equal(found.networks[part][name], value) for name, value in state.items())
+    assert configuration(found, Answers()) == configuration(usual, Answers())
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
