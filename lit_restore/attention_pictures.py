@@ -131,17 +131,18 @@ def _ideal(point: Point, real: list[int], size_px: int, grid: int) -> np.ndarray
 def _line(
     photo: np.ndarray, point: Point, references: list[np.ndarray], maps: np.ndarray, size_px: int, text: str
 ) -> np.ndarray:
-    """One photo with a dot and a text, and the references under their maps."""
+    """One photo with a dot and the references under their maps, below a text."""
     tile_px = len(photo)
     photo = photo.copy()
     x, y = ((point.query.cpu() + 0.5) * tile_px / size_px - 0.5).round().int().tolist()
     cv2.circle(photo, (x, y), max(2, tile_px // 40), RED, -1, cv2.LINE_AA)
-    height = tile_px // 8
-    photo[-height:] = BLACK
-    baseline = (3, tile_px - height // 4)
-    cv2.putText(photo, text, baseline, cv2.FONT_HERSHEY_SIMPLEX, height / 45, WHITE, 1, cv2.LINE_AA)
     brightness = maps / max(float(maps.max()), 1e-12)
-    return row([photo, *(_heated(image, heat) for image, heat in zip(references, brightness, strict=True))])
+    line = row([photo, *(_heated(image, heat) for image, heat in zip(references, brightness, strict=True))])
+    height = tile_px // 8
+    title = np.full((height, line.shape[1], 3), WHITE, np.uint8)
+    baseline = (2, height - height // 4)
+    cv2.putText(title, text, baseline, cv2.FONT_HERSHEY_SIMPLEX, height / 45, BLACK, 1, cv2.LINE_AA)
+    return np.concatenate([title, line])
 
 
 def _heated(image: np.ndarray, heat: np.ndarray) -> np.ndarray:

@@ -42,8 +42,9 @@ def picture(data: dict[str, torch.Tensor], landmarks: list[int]) -> tuple[np.nda
     )
     black = -torch.ones(3, SIDE, SIDE)
     whole = attention_picture(data, 0, black, {"layer": attention}, {"point": point}, tile_px=TILE)
-    assert whole.shape == (2 * TILE + GAP, 3 * TILE + 2 * GAP, 3)
-    return whole[:TILE], whole[TILE + GAP :]
+    title = TILE // 8
+    assert whole.shape == (2 * (title + TILE) + GAP, 3 * TILE + 2 * GAP, 3)
+    return whole[title : title + TILE], whole[-TILE:]
 
 
 def test_references_are_bright_where_the_query_looks_and_where_it_should() -> None:

@@ -7,7 +7,7 @@ the attention P_i of that query should be a Gaussian around j in reference c,
 
 with A the Gaussians of `lit_restore.data.attention_targets` and ~ the scaling of both maps, see
 `lit_restore.losses.attention_rows`. Paper: every layer and reference; public code: one random layer and one random
-reference per photo and step, which has the same expectation.
+reference per photo and step, an estimate of the same.
 """
 
 from __future__ import annotations
