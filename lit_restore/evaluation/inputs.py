@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -166,6 +167,7 @@ class EvaluationSet(Dataset):
     def num_people(self) -> int:
         return len({target.identity for target in self.targets})
 
+    @cached_property
     def protocol(self) -> Protocol:
         """The sections ``data``, ``degradation``, ``references`` and ``image`` of the protocol."""
         choice, degradation = self.choice, self.dataset.degradation

@@ -48,7 +48,7 @@ def run_program(command: str, photos: EvaluationSet, folder: Path) -> ProgramRun
         UserError: a placeholder is wrong, the program cannot be started, fails, or leaves nothing.
     """
     words = _words(command)
-    wanted = {"command": command, "photos": photos.protocol()}
+    wanted = {"command": command, "photos": photos.protocol}
     finished = _finished(folder)
     if finished is not None and finished["of"] == wanted:
         return ProgramRun(folder / "output", finished["seconds"], finished["num_photos"])

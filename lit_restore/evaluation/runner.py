@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 from pytorch_lightning import LightningModule, Trainer
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from torch.utils.data import DataLoader, Subset
 
 from lit_restore.data.collate import collate
@@ -103,15 +104,8 @@ class Evaluation:
         if done is not None and {*self.columns, *self.set_columns} <= set(done.metrics):
             return done
         if pending:
-            runner = Trainer(
-                logger=False,
-                enable_checkpointing=False,
-                enable_model_summary=False,
-                use_distributed_sampler=False,  # ours gives every photo exactly once
-                **trainer,
-            )
             module = _Module(self, batch_size, num_workers, num_timed)
-            _call(lambda: runner.test(module, verbose=False))
+            _call(lambda: _trainer(trainer).test(module, verbose=False))
         with main_process_first() as is_main:
             if is_main:
                 self._sum_up()
@@ -188,7 +182,7 @@ class Evaluation:
 
 def protocol_of(photos: EvaluationSet, method: Method, metrics: Sequence[Metric | SetMetric]) -> Protocol:
     """The whole protocol of an evaluation."""
-    return photos.protocol() | {
+    return photos.protocol | {
         "method": method.protocol,
         "metrics": {name: dict(metric.protocol) for metric in metrics for name in metric.columns},
         "software": software_versions(),
@@ -373,6 +367,20 @@ def _is_complete(row: Row | None, metrics: set[str], restored: Path) -> bool:
     if row is None:
         return False
     return row.failure is not None or (metrics <= set(row.values) and restored.exists())
+
+
+def _trainer(options: dict[str, Any]) -> Trainer:
+    try:
+        return Trainer(
+            logger=False,
+            enable_checkpointing=False,
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # ours gives every photo exactly once
+            **options,
+        )
+    except (MisconfigurationException, ValueError) as error:
+        found = " ".join(str(error).split())[:200]
+        raise UserError("photos cannot be shared so", found=found, fix="Change --devices or --accelerator.") from None
 
 
 def _call(function: Callable[[], object]) -> None:

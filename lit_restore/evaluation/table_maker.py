@@ -192,7 +192,7 @@ class TableMaker:
             photos = self._photos_of(choice)
             folder = self.options.results / _slug(part.data or "study", "quick" if self.options.quick else "")
             folder = folder / _slug(choice.profile if self._is_degraded(photos) else "own-files")
-            built = self._built(method, photos, folder / _slug(name, "program"))
+            built = self._built(method, photos, folder / _slug(name, str(choice.num_references), "program"))
             metrics = self._metrics(columns)
             unavailable.update(metrics.unavailable)
             protocol = protocol_of(photos, built.method, [])

@@ -44,7 +44,7 @@ def test_all_people_take_part_and_references_are_others_of_the_person(photos: Ev
 
 def test_the_hash_follows_the_photos_not_where_they_are(choice: InputChoice, people: Path, tmp_path: Path) -> None:
     def digest(root: Path) -> str:
-        return EvaluationSet(replace(choice, root=(str(root),))).protocol()["data"]["manifest_sha256"]
+        return EvaluationSet(replace(choice, root=(str(root),))).protocol["data"]["manifest_sha256"]
 
     before = digest(people)
     elsewhere = tmp_path / "elsewhere" / people.name
@@ -57,7 +57,7 @@ def test_the_hash_follows_the_photos_not_where_they_are(choice: InputChoice, peo
 
 def test_protocol_says_which_degradation(choice: InputChoice) -> None:
     changed = replace(choice, profile="sr_x4", profile_overrides={"sigma_px": (0.1, 3.0)}, seed=5, scale_profile=False)
-    protocol = EvaluationSet(changed).protocol()
+    protocol = EvaluationSet(changed).protocol
     assert protocol["degradation"] == {
         "profile": "sr_x4",
         "changed": {"sigma_px": (0.1, 3.0)},
@@ -74,19 +74,19 @@ def test_fixed_degraded_files_are_hashed(tmp_path: Path, choice: InputChoice) ->
         write_image(picture(50 + number), root / "lq" / "anna" / f"{number}.png")
     fixed = replace(choice, root=(str(root),), split="test")
     photos = EvaluationSet(fixed)
-    before = photos.protocol()["degradation"]
+    before = photos.protocol["degradation"]
     assert before["fixed_files"]["photos"] == 2
     assert "profile" not in before
     assert (to_uint8(photos[0]["lq"]) == picture(50)).all()
     write_image(picture(60), root / "lq" / "anna" / "0.png")
-    assert EvaluationSet(fixed).protocol()["degradation"] != before
+    assert EvaluationSet(fixed).protocol["degradation"] != before
 
 
 def test_limit_takes_photos_of_many_people(choice: InputChoice) -> None:
     photos = EvaluationSet(replace(choice, limit=3))
     assert {target.identity for target in photos.targets} == set(PHOTOS)
-    assert photos.protocol()["data"]["only_the_first"]
-    assert not EvaluationSet(replace(choice, limit=8)).protocol()["data"]["only_the_first"]
+    assert photos.protocol["data"]["only_the_first"]
+    assert not EvaluationSet(replace(choice, limit=8)).protocol["data"]["only_the_first"]
 
 
 def test_an_unreadable_photo_is_reported_not_raised(photos: EvaluationSet, people: Path) -> None:
