@@ -145,6 +145,8 @@ class Adaptation:
             "target_modules": list(self.targets),
             "exclude_modules": clashes or None,
             "modules_to_save": list(self.full_layers) or None,
+            "rank_pattern": {},  # older releases of diffusers look for these two
+            "alpha_pattern": {},
             "inference_mode": True,
         }
 
