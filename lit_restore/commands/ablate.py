@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from lit_restore.commands.arguments import Parser
 from lit_restore.commands.evaluate import count, pair, positive, trainer_options
+from lit_restore.commands.sweep import own_and_fit_options
 from lit_restore.errors import UserError
 from lit_restore.quiet import hide_loading_bars, quiet_libraries
 
@@ -32,8 +33,9 @@ text, Markdown, LaTeX and CSV are in runs/ablations.                            
 
 def main(argv: list[str]) -> int:
     """Do studies; 0, or 1 when a training or a photo failed or a study could not be done."""
-    options, rest = _parser().parse_known_args(argv[1:])
+    options, rest = own_and_fit_options(_parser(), argv[1:])
     # Before the libraries are told to be quiet: Lightning sets its own loudness when it is imported.
+    from lit_restore.experiments import ablation  # noqa: F401
     from lit_restore.experiments.study_file import read_study, study_names
 
     folder = Path(options.studies)

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lit_restore.experiments.sweep_file import Sweep
 
 PROJECT = "lit_restore"
+FIT_OPTIONS = ("--config", "-c", "--seed_everything", "--ckpt_path", "--weights_only")
 
 EXAMPLES = """examples:
   lit_restore sweep experiments/sweeps/lora_rank.yaml --offline --jobs 2
@@ -31,7 +32,7 @@ Offline runs can be uploaded later: wandb sync FOLDER/*/wandb/offline-run-*     
 
 def main(argv: list[str]) -> int:
     """Run a sweep; 0, or 1 when a run failed."""
-    options, rest = _parser().parse_known_args(argv[1:])
+    options, rest = own_and_fit_options(_parser(), argv[1:])
     # Before the libraries are told to be quiet: Lightning sets its own loudness when it is imported.
     from lit_restore.experiments.run_sweep import SweepPlan
     from lit_restore.experiments.sweep_file import read_sweep
@@ -53,6 +54,20 @@ def main(argv: list[str]) -> int:
         if failed:
             print(f"{failed} of {plan.count} runs failed; the same command tries them again.")
         return int(failed > 0)
+
+
+def own_and_fit_options(parser: Parser, argv: list[str]) -> tuple[Namespace, list[str]]:
+    """The parser's options, and those for ``lit_restore fit``, which nearly all have a dot.
+
+    Raises:
+        UserError: an option that is neither.
+    """
+    options, rest = parser.parse_known_args(argv)
+    for word in rest:
+        name = word.split("=")[0]
+        if name.startswith("-") and "." not in name and name not in FIT_OPTIONS:
+            parser.error(f"unrecognized arguments: {word}")
+    return options, rest
 
 
 def _online(sweep: Sweep, plan: SweepPlan, options: Namespace) -> int | None:
