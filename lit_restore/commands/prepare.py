@@ -84,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     )
     landmarks.add_argument("--landmarks-from", metavar="PATH", help="ready ones: folder of .npy, or one .npz file")
     landmarks.add_argument("--weights", metavar="DIR", help="folder of the detectors' weight files")
+    landmarks.add_argument(
+        "--face",
+        default="only",
+        choices=("only", "largest"),
+        help="photos that show several faces: skip them (only), or take the largest face (only)",
+    )
     landmarks.add_argument("--align", type=int, metavar="PX", help="cut out each photo's face, this size, as PNG")
     synthetic = parser.add_argument_group("synthetic people and fixed test sets")
     synthetic.add_argument("--synthetic", action="store_true", help="render people instead of reading ROOT")
@@ -131,7 +137,6 @@ def _prepare_synthetic(options: argparse.Namespace) -> int:
 def _prepare_aligned(options: argparse.Namespace) -> int:
     """Cut out the faces first; then they are a people folder like others."""
     from lit_restore.data.aligned_folder import write_aligned_people
-    from lit_restore.data.detect_landmarks import LandmarkDetector
 
     manifest = _scan(options)
     if options.dry_run:
@@ -139,13 +144,13 @@ def _prepare_aligned(options: argparse.Namespace) -> int:
         print(f"Would align these photos to {options.align} px into {options.output}.")
         return 0
     backend = "auto" if options.landmarks == "none" else options.landmarks
-    LandmarkDetector(backend, options.weights).check()
     skipped = write_aligned_people(
         manifest.photos,
         options.align,
         options.output,
         backend=backend,
         weights=options.weights,
+        choose=options.face,
         num_workers=_workers(options),
     )
     return _write_manifest(options, [options.output], "people", more_skipped=[*manifest.skipped, *skipped])
@@ -232,7 +237,7 @@ def _find_landmarks(options: argparse.Namespace, photos: list[Photo]) -> list[Sk
     if options.landmarks != "none":
         from lit_restore.data.detect_landmarks import LandmarkDetector
 
-        detector = LandmarkDetector(options.landmarks, options.weights)
+        detector = LandmarkDetector(options.landmarks, options.weights, options.face)
         return compute_landmarks(photos, cache, detector, detector.check(), num_workers=_workers(options))
     if any(photo.landmarks for photo in photos):
         return import_landmarks(photos, cache, ReadyLandmarks())

@@ -7,17 +7,18 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from lit_restore.data.detect_landmarks import NO_LANDMARKS
+from lit_restore.data.detect_landmarks import NO_LANDMARKS, LandmarkDetector
 from lit_restore.data.landmarks import Landmarks, landmark_path, read_landmarks, write_landmarks
 from lit_restore.data.manifest import Photo, Skipped
 from lit_restore.data.parallel import parallel_map
 from lit_restore.data.photo_files import refuse_others
 from lit_restore.data.synthetic_folder import LANDMARKS_NAME
 from lit_restore.errors import UserError
-from lit_restore.faces.detect import Backend, align_face, detector_version
+from lit_restore.faces.detect import Backend, align_face
 from lit_restore.image import read_rgb, write_image
 
 
@@ -29,6 +30,7 @@ class _Aligner:
     size_px: int
     backend: Backend
     weights: str | None
+    choose: Literal["only", "largest"]
     detector: str
 
     def __call__(self, photo: Photo) -> Skipped | None:
@@ -43,7 +45,8 @@ class _Aligner:
                 return None
         try:
             image = read_rgb(photo.path)
-            face = align_face(image, self.size_px, backend=self.backend, weights=self.weights, where=photo.key)
+            options = {"choose": self.choose, "backend": self.backend, "weights": self.weights}
+            face = align_face(image, self.size_px, **options, where=photo.key)
         except UserError as error:
             return Skipped(photo.key, str(error).replace(f": {photo.key}", "", 1))
         if face.points68 is None:
@@ -68,18 +71,20 @@ def write_aligned_people(
     *,
     backend: Backend = "auto",
     weights: str | None = None,
+    choose: Literal["only", "largest"] = "only",
     num_workers: int = 1,
 ) -> list[Skipped]:
     """Write ``folder/<person>/<photo>.png`` and ``folder/landmarks/...``; what is there already is kept.
 
     Returns:
-        Photos without exactly one face, with the reason.
+        Photos without a face, or with several and no choice, with the reason.
 
     Raises:
         UserError: the folder holds faces that do not come from these photos.
     """
     refuse_others(Path(folder), [aligned_key(photo) for photo in photos])
-    aligner = _Aligner(Path(folder), size_px, backend, weights, detector_version(backend, weights))
+    version = LandmarkDetector(backend, weights, choose).check()
+    aligner = _Aligner(Path(folder), size_px, backend, weights, choose, version)
     results = parallel_map(aligner, photos, num_workers=num_workers, title="Aligning faces")
     return [result for result in results if isinstance(result, Skipped)]
 

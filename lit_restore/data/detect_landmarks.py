@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
@@ -22,6 +23,7 @@ class LandmarkDetector:
 
     backend: Backend = "auto"
     weights: str | None = None
+    choose: Literal["only", "largest"] = "only"
 
     def check(self) -> str:
         """Name and version of the detector.
@@ -35,28 +37,30 @@ class LandmarkDetector:
         version = detector_version(self.backend, self.weights)
         if version.startswith("retinaface-"):
             raise missing([LANDMARKS68], self.weights)
-        return version
+        return version if self.choose == "only" else f"{version} {self.choose}"
 
     def __call__(self, path: str) -> np.ndarray:
-        """Points of the aligned face, else of the only face.
+        """Points of the aligned face, else of the only or the largest face.
 
         Raises:
-            UserError: no face, or several and none of them in the middle of an aligned crop.
+            UserError: no face, or several, none of them in the middle of an aligned crop, and no choice.
         """
         image = read_rgb(path)
-        face = _the_face(find_faces(image, backend=self.backend, weights=self.weights), image.shape[:2])
+        faces = find_faces(image, backend=self.backend, weights=self.weights)
+        face = _the_face(faces, image.shape[:2], self.choose)
         if face.points68 is None:
             raise UserError(NO_LANDMARKS)
         return face.points68
 
 
-def _the_face(faces: list[Face], size_hw: tuple[int, int]) -> Face:
+def _the_face(faces: list[Face], size_hw: tuple[int, int], choose: str) -> Face:
     if not faces:
         raise UserError("no face found")
     if size_hw[0] == size_hw[1]:
         for face in faces:
             if is_aligned(face.points5, size_hw[1]):
                 return face
-    if len(faces) > 1:
-        raise UserError("several faces", found=len(faces), fix="Crop the photo to one face, or use --align.")
+    if len(faces) > 1 and choose == "only":
+        fix = "Take the largest (--face largest), or crop the photo to one face."
+        raise UserError("several faces", found=len(faces), fix=fix)
     return faces[0]

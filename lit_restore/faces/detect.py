@@ -158,7 +158,7 @@ def _choose(faces: list[Face], choose: Literal["only", "largest"] | int, where: 
             "several faces",
             where=where,
             found=f"{len(faces)} ({listed})",
-            fix="Say which (--face): its number or 'largest', or crop the photo to one face.",
+            fix="Say which (--face largest, or its number), or crop the photo to one face.",
         )
     raise UserError(
         "no such face",

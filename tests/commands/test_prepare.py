@@ -134,6 +134,22 @@ def test_photos_without_exactly_one_face_have_no_landmarks(
     np.testing.assert_array_equal(LandmarkDetector()(str(people / "p0/0.png")), FACE)
 
 
+def test_the_largest_of_several_faces_may_be_taken(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faces = [face(5), face(50, size=20, points68=FACE + 1)]  # find_faces gives the largest first
+    monkeypatch.setattr(detect_landmarks, "find_faces", lambda *_, **__: faces)
+    monkeypatch.setattr(detect_landmarks, "detector_version", lambda *_: "fake 1")
+    np.testing.assert_array_equal(LandmarkDetector(choose="largest")(str(people / "p0/0.png")), FACE)
+    assert LandmarkDetector(choose="largest").check() == "fake 1 largest"  # the cache tells the two apart
+    assert prepare(people, "--output", tmp_path / "only", "--landmarks", "auto", "--workers", 1) == 1
+    assert {row["reason"] for row in skipped(tmp_path / "only")} == {
+        "several faces; found 2. Take the largest (--face largest), or crop the photo to one face."
+    }
+    options = ("--landmarks", "auto", "--face", "largest", "--workers", 1)
+    assert prepare(people, "--output", tmp_path / "largest", *options) == 0
+
+
 def test_aligning(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cut = []
 
@@ -144,7 +160,6 @@ def test_aligning(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         return AlignedFace(image[:size_px, :size_px], np.eye(2, 3), FACE * 0.5, face(0))
 
     monkeypatch.setattr(LandmarkDetector, "check", lambda self: "fake 1")
-    monkeypatch.setattr(aligned_folder, "detector_version", lambda *_: "fake 1")
     monkeypatch.setattr(aligned_folder, "align_face", align)
     out = tmp_path / "out"
     for _ in range(2):
