@@ -76,7 +76,7 @@ class GeneratorConfig:
     """Add noise at t = reference_timestep to the references' latents (official: true)."""
     reference_timestep: int = 1
     train_timesteps: list[int] = field(default_factory=lambda: [249, 499, 749])
-    """One of these is drawn per iteration (paper, appendix A)."""
+    """One of these is drawn for every photo (paper, appendix A; official: one per batch, which is one photo)."""
     inference_timestep: int = 249
     add_noise: bool = True
     """Noise the input's latent to t before the step; off feeds the latent itself."""
@@ -277,7 +277,10 @@ class OneStepGenerator(nn.Module):
         images = references.flatten(0, 1)
         recorder = FeatureRecorder(len(self.shared_layers))
         steps = torch.full((batch * count,), self.config.reference_timestep, device=images.device)
-        with self.vae_adaptation.off(), self.unet_adaptation.off():
+        # Where the networks are compiled: tracing them a second time, with other layers and an end in the middle, costs
+        # more than it gives.
+        eager = torch.compiler.set_stance("force_eager")
+        with self.vae_adaptation.off(), self.unet_adaptation.off(), eager:
             latent = self.encode(images, draw, "reference_posterior", sample_posterior)
             if self.config.reference_noise:
                 noise = draw("reference_noise", latent.shape).to(latent)

@@ -29,6 +29,7 @@ class WeightAverage(nn.Module):
         if not 0 < decay < 1:
             raise UserError("bad decay of the weights' average", where="ema_decay", expected="0 = off, or below 1")
         self.decay = decay
+        self._depth = 0
         self._names = list(parameters)
         self._parameters_of = tuple(parameters.values())  # a tuple, since they are another module's
         for index, parameter in enumerate(self._parameters_of):
@@ -53,12 +54,19 @@ class WeightAverage(nn.Module):
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """Within the block the parameters hold their averages; not between a forward pass and its backward."""
-        self._swap()
+        """Within the block, or blocks, the parameters hold their averages.
+
+        Not for between a forward pass and its backward.
+        """
+        if self._depth == 0:
+            self._swap()
+        self._depth += 1
         try:
             yield
         finally:
-            self._swap()
+            self._depth -= 1
+            if self._depth == 0:
+                self._swap()
 
     def _swap(self) -> None:
         for index, parameter in enumerate(self._parameters_of):

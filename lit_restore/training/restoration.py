@@ -389,7 +389,15 @@ class RestorationModule(LightningModule):
             "iteration": self.iteration,
             "generator": asdict(self.generator.config),
             "base_fingerprint": self.generator.base_fingerprint,
+            "discriminator_backbone": self._backbone_fingerprint,
         }
+
+    @property
+    def _backbone_fingerprint(self) -> str | None:
+        """Which frozen network the discriminator's heads look through; None where nothing depends on it."""
+        if self.discriminator is None or self.adversarial_config.train_backbone:
+            return None
+        return self.discriminator.backbone_fingerprint
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         saved = checkpoint.get(CHECKPOINT_KEY)
@@ -401,6 +409,14 @@ class RestorationModule(LightningModule):
                 expected=f"{saved['generator']['base']} ({saved['base_fingerprint']})",
                 found=f"{self.generator.config.base} ({self.generator.base_fingerprint})",
                 fix="Set model.generator.base to the base the checkpoint was trained on.",
+            )
+        theirs, mine = saved.get("discriminator_backbone"), self._backbone_fingerprint
+        if theirs and mine and theirs != mine:
+            raise UserError(
+                "the checkpoint's discriminator looks through another network",
+                expected=theirs,
+                found=f"{mine}, {self.adversarial_config.backbone}",
+                fix="Set model.losses.adversarial.backbone to the network it was trained with.",
             )
         self.iteration = saved["iteration"]
 

@@ -89,6 +89,7 @@ def test_restoring_and_the_exported_model_use_the_average(averaged) -> None:
     assert not torch.equal(restored, module.generator(lq, references, draw=NOISE))
     with module.averaged_weights():
         assert torch.equal(restored, module.generator(lq, references, draw=NOISE))
+        assert torch.equal(restored, module.restore(batch, draw=NOISE))  # a block within a block
     assert all(torch.equal(tensor, module.state_dict()[name]) for name, tensor in history.weights[-1].items())
     for source in (folder, last_checkpoint(folder)):
         torch.testing.assert_close(load_generator(source)(lq, references, draw=NOISE), restored, atol=2e-5, rtol=0)

@@ -12,6 +12,7 @@ from pytorch_lightning import Callback
 from pytorch_lightning.plugins import MixedPrecision
 from small_training import Updates, all_losses, fit, learner, people
 
+from lit_restore.callbacks.checkpoints import last_checkpoint
 from lit_restore.errors import UserError
 from lit_restore.losses.adversarial import discriminator_loss, generator_loss
 from lit_restore.losses.composite import LossConfig
@@ -273,6 +274,20 @@ def test_a_frozen_backbone_is_not_trained(
     fit(tmp_path, module, people(people_cache))
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.discriminator.backbone.state_dict().items())
     assert not [name for name in module.state_dict() if "backbone" in name]
+
+
+def test_heads_are_not_put_on_another_backbone(
+    tiny_base: Path, people_cache: Path, face_network: Path, tmp_path: Path
+) -> None:
+    """Of the same shape, so that nothing else would notice."""
+    from lit_restore.models.recognition import SmallRecognizer
+
+    SmallRecognizer(widths=(4, 8, 8), embedding=16, size_px=32).save(tmp_path / "other")
+    module = learner(tiny_base, losses=all_losses(face_network, train_backbone=False), max_iterations=1)
+    fit(tmp_path, module, people(people_cache))
+    other = learner(tiny_base, losses=all_losses(face_network, train_backbone=False, backbone=str(tmp_path / "other")))
+    with pytest.raises(UserError, match=r"another network; .*Set model\.losses\.adversarial\.backbone"):
+        fit(tmp_path, other, people(people_cache), ckpt_path=last_checkpoint(tmp_path))
 
 
 class Overflow(Callback):
