@@ -158,6 +158,7 @@ def make_table(
     notes = (
         *study.definition.notes,
         *_about_seeds(measured),
+        *_about_people(measured),
         *(f"Not measured: {name}: {reason}" for name, reason in unavailable.items()),
     )
     means = _part(f"{title}: means", "means", measured_on, columns, [_means(one, columns) for one in measured], notes)
@@ -237,6 +238,11 @@ def _about_seeds(measured: Sequence[Measurements]) -> Iterator[str]:
     else:
         spread = math.sqrt((fewest - 1) / fewest) if fewest else 0
         yield f"{fewest} seeds: the part of the interval that is due to them is narrow by a factor of {spread:.2f}."
+
+
+def _about_people(measured: Sequence[Measurements]) -> Iterator[str]:
+    if len({row.identity for one in measured for rows in one.photos.values() for row in rows}) == 1:
+        yield "One person: the intervals say nothing about other people."
 
 
 def _different(one: InputChoice, other: InputChoice) -> list[str]:

@@ -181,6 +181,7 @@ def test_unknown_studies_are_named(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1500)
 def test_a_study_that_is_killed_goes_on_and_ends_in_a_table(
     sweep_file: Callable[..., Path], tiny_base: Path, tmp_path: Path
 ) -> None:
@@ -204,7 +205,7 @@ def test_a_study_that_is_killed_goes_on_and_ends_in_a_table(
     first = next(name for name, state in records.items() if state == "finished")
     before = (folder / first / "checkpoints" / "last.ckpt").stat().st_mtime_ns
 
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run([*command, "--jobs", "2"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (folder / first / "checkpoints" / "last.ckpt").stat().st_mtime_ns == before
     assert len(offline_files(folder / first)) == 1
