@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import torch
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-MAX_PIXELS = 200_000_000  # 14,000 x 14,000; above this a file is more likely a decompression bomb than a photo
+MAX_PIXELS = 175_000_000  # 13,000 x 13,000; above this a file is more likely a decompression bomb than a photo
 
 
 def read_rgb(path: str | Path) -> np.ndarray:
@@ -58,7 +58,8 @@ def read_rgb(path: str | Path) -> np.ndarray:
     except IsADirectoryError:
         raise UserError("a folder where an image file was expected", where=path) from None
     except Image.DecompressionBombError:
-        raise UserError("image too large", where=path, fix="Scale it down first.") from None
+        limit = f"at most {MAX_PIXELS // 10**6} megapixels"
+        raise UserError("image too large", where=path, expected=limit, fix="Scale it down first.") from None
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError) as error:
         size = path.stat().st_size if path.exists() else 0
         if isinstance(error, PermissionError):

@@ -258,7 +258,7 @@ def test_wrong_calls(model: Path, person: Path, capsys: pytest.CaptureFixture[st
         ((person, degraded, "out.png"), "not a model folder: person"),
         (("text.png", degraded, "out.png"), "damaged checkpoint: text.png"),
         ((model, degraded, "out.png", "--device", "gpu7"), "no such device: gpu7; expected cpu, cuda or mps"),
-        ((model, degraded, "out.png", "--max-references", "0"), "expected a whole number above 0, found '0'"),
+        ((model, degraded, "out.png", "--max-references", "0"), "expected a whole number, 1 or more, found '0'"),
         ((model, degraded, "out.png", "--aligned", "maybe"), "argument --aligned: invalid choice: 'maybe'"),
         (
             (model, degraded, "out.png", "--referencs", "x"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from typing import NoReturn
 
 from lit_restore.errors import UserError, nearest
@@ -28,3 +29,14 @@ class Parser(argparse.ArgumentParser):
             options = [option for option in self._option_string_actions if option.startswith("--")]
             raise UserError(f"unknown option '{word}'", fix=nearest(word, options))
         raise UserError(message, fix=f"See {self.prog} --help.")
+
+
+def at_least(lowest: int) -> Callable[[str], int]:
+    """The type of an option that takes whole numbers from ``lowest`` on."""
+
+    def whole_number(text: str) -> int:
+        if text.isdecimal() and int(text) >= lowest:
+            return int(text)
+        raise argparse.ArgumentTypeError(f"expected a whole number, {lowest} or more, found '{text}'")
+
+    return whole_number

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_restore.commands.arguments import Parser
+from lit_restore.commands.arguments import Parser, at_least
 from lit_restore.errors import UserError
 from lit_restore.image import atomic_path
 
@@ -33,6 +33,9 @@ examples:
 
 Then train with 'lit_restore fit --config ... --data.root DIR'. Layouts: data/README.md.
 """
+
+MIN_SIDE_PX = 16
+"""Of written photos: nothing smaller is a face."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -72,8 +75,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--val", type=float, metavar="X", help="people for validation: share or number (0.1)")
     parser.add_argument("--test", type=float, metavar="X", help="people for testing: share or number (0.1)")
     parser.add_argument("--seed", type=int, default=0, help="of split, synthetic people or degradation (0)")
-    parser.add_argument("--min-side", type=int, default=64, metavar="PX", help="skip smaller photos (64)")
-    parser.add_argument("--workers", type=int, metavar="N", help="processes (default: one per core)")
+    parser.add_argument("--min-side", type=at_least(1), default=64, metavar="PX", help="skip smaller photos (64)")
+    parser.add_argument("--workers", type=at_least(1), metavar="N", help="processes (default: one per core)")
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, write nothing")
     landmarks = parser.add_argument_group("landmarks and alignment")
     landmarks.add_argument(
@@ -90,7 +93,9 @@ def _parser() -> argparse.ArgumentParser:
         choices=("only", "largest"),
         help="photos that show several faces: skip them (only), or take the largest face (only)",
     )
-    landmarks.add_argument("--align", type=int, metavar="PX", help="cut out each photo's face, this size, as PNG")
+    landmarks.add_argument(
+        "--align", type=at_least(MIN_SIDE_PX), metavar="PX", help="cut out each photo's face, this size, as PNG"
+    )
     synthetic = parser.add_argument_group("synthetic people and fixed test sets")
     synthetic.add_argument("--synthetic", action="store_true", help="render people instead of reading ROOT")
     synthetic.add_argument("--identities", type=int, default=64, metavar="N", help="people (64)")
@@ -100,7 +105,9 @@ def _parser() -> argparse.ArgumentParser:
         "--scale-degradation", action="store_true", help="adapt PROFILE, stated for 512 px, to --size"
     )
     synthetic.add_argument("--only", choices=("train", "val", "test"), help="degrade one split only (default: all)")
-    synthetic.add_argument("--size", type=int, default=512, metavar="PX", help="side of written photos (512)")
+    synthetic.add_argument(
+        "--size", type=at_least(MIN_SIDE_PX), default=512, metavar="PX", help="side of written photos (512)"
+    )
     return parser
 
 

@@ -7,7 +7,7 @@ from argparse import ArgumentTypeError, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lit_restore.commands.arguments import Parser
+from lit_restore.commands.arguments import Parser, at_least
 from lit_restore.errors import UserError
 from lit_restore.quiet import hide_loading_bars, quiet_libraries
 
@@ -171,12 +171,6 @@ def _face(text: str) -> str | int:
     raise ArgumentTypeError(f"expected 'only', 'largest' or a number, found '{text}'")
 
 
-def _positive(text: str) -> int:
-    if text.isdigit() and int(text) > 0:
-        return int(text)
-    raise ArgumentTypeError(f"expected a whole number above 0, found '{text}'")
-
-
 def _parser() -> Parser:
     parser = Parser(
         "restore", "Restore the face of a degraded photo with the help of other photos of the same person.", EXAMPLES
@@ -200,7 +194,7 @@ def _parser() -> Parser:
         help="which face of a photo with several: largest, or its number in the message that lists them",
     )
     parser.add_argument(
-        "--max-references", type=_positive, default=4, help="use at most this many references (default 4)"
+        "--max-references", type=at_least(1), default=4, help="use at most this many references (default 4)"
     )
     parser.add_argument("--seed", type=int, default=0, help="of the noise; the same seed gives the same picture")
     parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")

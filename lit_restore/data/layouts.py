@@ -105,6 +105,8 @@ def detect_layout(root: Path) -> str:
         return "people"
     if images_in(root):
         return "lq_only"
+    if not any(root.iterdir()):
+        raise UserError("the data folder is empty", where=root, expected="a folder of people", fix="Check the path.")
     raise UserError(
         "no known layout fits",
         where=root,

@@ -45,6 +45,12 @@ class Split:
                     expected="a share below 1 or a whole number of people",
                     found=value,
                 )
+        if max(self.val, self.test) < 1 <= self.val + self.test:
+            raise UserError(
+                "bad split: nobody is left to train with",
+                expected="shares for validation and testing that add up to less than 1",
+                found=f"val {self.val:g} and test {self.test:g}",
+            )
 
 
 @dataclass(frozen=True)

@@ -100,7 +100,8 @@ def refuse_others(folder: Path, keys: Iterable[str]) -> None:
 
 
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    # A link that leads nowhere counts, so that its absence is reported when it is read.
+    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and not path.is_dir()
 
 
 def image_named(folder: Path, stem: str) -> Path | None:

@@ -84,6 +84,14 @@ def test_split_options(people: Path, tmp_path: Path) -> None:
     assert manifest.split.seed == 5
 
 
+@pytest.mark.parametrize("option", ["--align", "--size", "--workers", "--min-side"])
+@pytest.mark.parametrize("number", ["0", "-5", "x", "1.5"])
+def test_numbers_that_make_no_sense(people: Path, tmp_path: Path, option: str, number: str) -> None:
+    with pytest.raises(UserError, match=rf"argument {option}: expected a whole number, 1.* or more, found '{number}'"):
+        prepare(people, "--output", tmp_path / "out", option, number)
+    assert not (tmp_path / "out").exists()
+
+
 def test_dry_run_writes_nothing(people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for options in ([people], [people, "--degrade", "diffbir_face"], ["--synthetic"], [people, "--align", 64]):
         assert prepare(*options, "--output", tmp_path / "out", "--dry-run") == 0

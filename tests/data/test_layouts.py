@@ -153,7 +153,7 @@ def test_bad_folders(tmp_path: Path, people_folder: Callable[..., Path]) -> None
     with pytest.raises(UserError, match=r"no such data folder: .*missing"):
         find_photos(tmp_path / "missing")
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match=r"no known layout fits.*found an empty folder"):
+    with pytest.raises(UserError, match=r"the data folder is empty: .*empty; expected a folder of people"):
         find_photos(tmp_path / "empty")
     with pytest.raises(UserError, match="Did you mean 'people'"):
         find_photos(people_folder(a=2), "peopel")

@@ -128,6 +128,7 @@ def test_unreadable_file_is_skipped(people_folder: Callable[..., Path]) -> None:
         assert len(manifest.photos) == 3
     else:
         assert "permission denied" in reasons(manifest)["anna/2.png"]
+    assert reasons(manifest)["anna/broken.png"] == "file cannot be read (no such file or directory)"
 
 
 def test_fixed_pair_with_a_broken_input_is_skipped(tmp_path: Path, people_folder: Callable[..., Path]) -> None:
@@ -263,3 +264,10 @@ def test_leaks_are_found() -> None:
     assert check_leaks(person) == [f"same person in train and val: {train.key}, x"]
     content = replace(clean, photos=(*clean.photos, replace(test, identity="twin", split="train", key="y")))
     assert check_leaks(content) == [f"same file content in test and train: {test.key}, y"]
+
+
+@pytest.mark.parametrize(("val", "test"), [(0.5, 0.5), (0.3, 0.9)])
+def test_shares_that_leave_nobody_to_train(val: float, test: float) -> None:
+    with pytest.raises(UserError, match=rf"nobody is left to train with.*found val {val:g} and test {test:g}"):
+        Split(val=val, test=test)
+    assert Split(val=1, test=0.9).val == 1  # one person, not a share
