@@ -43,7 +43,6 @@ def main(argv: list[str]) -> int:
         from lit_restore.evaluation.assemble import available_metrics
         from lit_restore.evaluation.runner import is_main_process
         from lit_restore.image import check_writable
-        from lit_restore.inference import find_device
         from lit_restore.metrics.catalogue import MetricOptions
 
         hide_loading_bars()
@@ -53,7 +52,7 @@ def main(argv: list[str]) -> int:
         names = options.metrics or [*DEFAULT_METRICS, *([] if choice.root else ["id_synthetic"])]
         if options.dry_run:
             return _show_plan(method, choice, folders, names)
-        find_device(options.accelerator if options.accelerator != "auto" else None)
+        check_accelerator(options.accelerator)
         for folder in folders.values():
             check_writable(folder)
         metrics = available_metrics(
@@ -70,6 +69,20 @@ def main(argv: list[str]) -> int:
         if is_main_process():
             show(summaries, folders)
     return int(bool(metrics.unavailable) or any(summary.num_failed for summary in summaries.values()))
+
+
+def check_accelerator(name: str) -> None:
+    """Before anything large is read.
+
+    Raises:
+        UserError: this machine has no such device.
+    """
+    from lit_restore.inference import find_device
+
+    try:
+        find_device(None if name == "auto" else name)
+    except UserError:
+        raise UserError("this machine has no such device", where=name, fix="Leave --accelerator out.") from None
 
 
 def _evaluate(
@@ -212,9 +225,7 @@ def _remarks(summary: Summary) -> list[str]:
     lines += summary.remarks
     flattering = flattered(summary.protocol)
     if flattering:
-        lines.append(
-            f"{', '.join(flattering)}: by the network that the restorer was trained to please"
-        )
+        lines.append(f"{', '.join(flattering)}: by the network that the restorer was trained to please")
     time = summary.timing
     if time is not None and time.steady_s is not None:
         first = "" if time.first_s is None else f", the first {time.first_s:.3g} s"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lit_restore.commands.arguments import Parser
-from lit_restore.commands.evaluate import count, pair, positive, trainer_options
+from lit_restore.commands.evaluate import check_accelerator, count, pair, positive, trainer_options
 from lit_restore.errors import UserError, nearest
 from lit_restore.quiet import hide_loading_bars, quiet_libraries
 
@@ -40,6 +40,7 @@ def main(argv: list[str]) -> int:
         hide_loading_bars()
         definitions = Definitions(options.experiments)
         names = _names(options, definitions)
+        check_accelerator(options.accelerator)
         quick = definitions.quick() if options.quick else None
         if quick is not None:
             _train_if_needed(quick)

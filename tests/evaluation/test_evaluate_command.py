@@ -103,6 +103,7 @@ def test_data_of_a_run_is_taken_from_beside_the_checkpoint(people: Path, tmp_pat
         (["--baseline", "copy", "--weights", "x"], "expected NAME=VALUE, found 'x'"),
         (["--baseline", "copy", "--references", "-1"], "references|expected"),
         (["--baseline", "copie"], "invalid choice"),
+        (["--baseline", "copy", "--data", ".", "--accelerator", "mps"], "no such device: mps. Leave --accelerator out"),
         (["--chekpoint", "x"], "unknown option '--chekpoint'. Did you mean '--checkpoint'"),
     ],
 )
