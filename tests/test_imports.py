@@ -24,10 +24,11 @@ ALLOWED = {
     "faces": GROUND,
     "data": GROUND | {"faces"},
     "models": GROUND | {"faces"},
-    "losses": GROUND | {"models", "faces"},
-    "metrics": GROUND | {"faces", "models", "losses"},
+    "losses": GROUND | {"models", "faces", "data"},
+    "metrics": GROUND | {"faces", "models", "losses", "data"},
     "visualization": GROUND,
-    "callbacks": GROUND | {"faces", "models", "losses", "metrics", "visualization"},
+    "attention_pictures": GROUND | {"data", "models", "metrics", "visualization"},
+    "callbacks": GROUND | {"faces", "models", "losses", "metrics", "data", "visualization", "attention_pictures"},
     "training": GROUND | {"models", "losses", "data", "callbacks", "quiet"},
     "inference": GROUND | {"models", "data", "faces"},
     "evaluation": GROUND | {"__init__", "data", "models", "metrics", "visualization"},
@@ -70,7 +71,7 @@ HOMES = {
     "wandb": ("callbacks/", "experiments/online_sweep.py", "experiments/offline_files.py"),
     "face_alignment": ("faces/face_alignment_backend.py",),
     "albumentations": ("data/",),
-    "cv2": ("data/", "faces/"),
+    "cv2": ("data/", "faces/", "attention_pictures.py"),
     "PIL": ("image.py", "data/", "faces/"),
 }
 
