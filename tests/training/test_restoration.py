@@ -207,6 +207,21 @@ def test_accumulation_averages_the_gradients_of_its_batches(
         torch.testing.assert_close(found, gradient, atol=1e-7, rtol=1e-4)
 
 
+def test_two_batches_of_one_photo_give_the_gradient_of_one_batch_of_two(
+    tiny_base: Path, people_cache: Path, tmp_path: Path
+) -> None:
+    runs = []
+    for accumulate in (1, 2):
+        updates, data = Updates(), people(people_cache, batch_size=2 // accumulate, zero_reference_probability=0.5)
+        losses = fit(tmp_path / str(accumulate), learner(tiny_base, accumulate=accumulate), data, updates)
+        runs.append((losses, updates))
+    (losses, one), (same_losses, two) = runs
+    assert losses == pytest.approx(same_losses, rel=1e-4)
+    for found, expected in zip(one.gradients[0], two.gradients[0], strict=True):
+        torch.testing.assert_close(found, expected, atol=2e-6, rtol=1e-3)
+    assert one.rates == two.rates
+
+
 @torch.no_grad()
 def test_restore_uses_as_many_references_as_asked(tiny_base: Path, batch: RestorationBatch) -> None:
     module = learner(tiny_base)
