@@ -156,11 +156,10 @@ class DenoiserModule(PretrainingModule):
     def _encode(self, faces: torch.Tensor) -> torch.Tensor:
         """Scaled latents (F, C, h, w); each face is encoded once in a training, since the VAE stays as it is."""
         names = [hashlib.blake2b(face.cpu().numpy().tobytes(), digest_size=16).digest() for face in faces]
-        new = [index for index, name in enumerate(names) if name not in self._latents]
-        if new:
-            encoded = self.vae.encode(faces[new].contiguous(memory_format=torch.channels_last)).latent_dist.mean
-            encoded = (encoded.float() * self.vae.config.scaling_factor).half().cpu()
-            self._latents.update((names[index], latent) for index, latent in zip(new, encoded, strict=True))
+        for name, face in zip(names, faces, strict=True):
+            if name not in self._latents:  # one at a time, so that its bits do not depend on the company
+                encoded = self.vae.encode(face[None].contiguous(memory_format=torch.channels_last)).latent_dist.mean
+                self._latents[name] = (encoded[0].float() * self.vae.config.scaling_factor).half().cpu()
         return torch.stack([self._latents[name].float() for name in names]).to(faces.device)
 
     def _unet(self, latent, steps, reference, probe=None) -> torch.Tensor:
