@@ -95,6 +95,15 @@ class RestorationDataModule(LightningDataModule):
         cache_dir: str = "data/cache",
     ) -> None:
         super().__init__()
+        _check_at_least(1, size_px=size_px, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        _check_at_least(0, max_references=max_references, num_workers=num_workers)
+        if not 0 <= zero_reference_probability <= 1:
+            raise UserError(
+                "bad probability",
+                where="data.zero_reference_probability",
+                expected="0 to 1",
+                found=zero_reference_probability,
+            )
         self.roots = [] if root is None else [root] if isinstance(root, str) else list(root)
         self.layout = layout
         self.synthetic = synthetic
@@ -250,6 +259,12 @@ def one_thread(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     single_threaded_cv2()
     torch.set_num_threads(1)
+
+
+def _check_at_least(lowest: int, **numbers: int) -> None:
+    for name, number in numbers.items():
+        if number < lowest:
+            raise UserError("number too small", where=f"data.{name}", expected=f"{lowest} or more", found=number)
 
 
 def _report_landmarks(manifest: Manifest, folder: Path) -> None:

@@ -22,8 +22,9 @@ def assign_splits(manifest: Manifest, split: Split) -> Manifest:
     taken = {photo.layout_split for photo in manifest.photos} - {None}
     free = sorted({_person(photo.identity, manifest) for photo in manifest.photos} - named.keys())
     order = sorted(free, key=lambda name: hashlib.sha256(f"{split.seed}\0{name}".encode()).digest())
-    num_test = 0 if "test" in taken else _number(split.test, len(order), keep=1)
-    num_val = 0 if "val" in taken else _number(split.val, len(order), keep=1 + num_test)
+    # Where the data set names the split of everybody there is nobody to divide.
+    num_test = 0 if "test" in taken or not order else _number("test", split.test, len(order), keep=1)
+    num_val = 0 if "val" in taken or not order else _number("val", split.val, len(order), keep=1 + num_test)
     place = dict.fromkeys(order[:num_test], "test")
     place |= dict.fromkeys(order[num_test : num_test + num_val], "val")
     place |= dict.fromkeys(order[num_test + num_val :], "train")
@@ -39,12 +40,13 @@ def _person(identity: str, manifest: Manifest) -> str:
     return identity.split("/", 1)[1] if len(manifest.roots) > 1 else identity
 
 
-def _number(wanted: float, total: int, keep: int) -> int:
+def _number(name: str, wanted: float, total: int, keep: int) -> int:
     """People for one held-out split, leaving at least ``keep`` for the others."""
     if wanted >= 1:
         if wanted > total - keep:
             raise UserError(
                 "split needs more people than there are",
+                where=name,
                 expected=f"at most {max(0, total - keep)} held out here",
                 found=f"{int(wanted)} of {total} people",
             )

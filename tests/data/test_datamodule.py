@@ -248,3 +248,19 @@ def test_bad_arguments(tmp_path: Path) -> None:
         module(tmp_path, degradation="difbir_face")
     with pytest.raises(UserError, match="images_per_identity >= 2"):
         SyntheticPeople(images_per_identity=1)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"batch_size": 0}, "number too small: data.batch_size; expected 1 or more; found 0"),
+        ({"eval_batch_size": -1}, "number too small: data.eval_batch_size; expected 1 or more; found -1"),
+        ({"size_px": 0}, "number too small: data.size_px"),
+        ({"max_references": -1}, "number too small: data.max_references; expected 0 or more; found -1"),
+        ({"num_workers": -1}, "number too small: data.num_workers"),
+        ({"zero_reference_probability": 1.5}, "bad probability: data.zero_reference_probability; expected 0 to 1"),
+    ],
+)
+def test_numbers_that_make_no_sense(options: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        RestorationDataModule(**options)

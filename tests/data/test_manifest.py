@@ -251,8 +251,14 @@ def test_bad_splits() -> None:
         Split(val=1.5)
     with pytest.raises(UserError, match="found -1"):
         Split(test=-1)
-    with pytest.raises(UserError, match=r"split needs more people than there are.*found 5 of 5"):
+    with pytest.raises(UserError, match=r"split needs more people than there are: test; .*found 5 of 5"):
         assign_splits(crowd(5), Split(val=0, test=5))
+
+
+def test_a_data_set_that_is_all_test_has_nobody_to_divide() -> None:
+    photos = tuple(replace(photo, layout_split="test") for photo in crowd(5).photos)
+    splits = assign_splits(Manifest(photos, roots=("root",)), Split(val=2, test=1))
+    assert set(split_of(splits).values()) == {"test"}
 
 
 def test_leaks_are_found() -> None:
