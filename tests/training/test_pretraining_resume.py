@@ -5,7 +5,7 @@ from __future__ import annotations
 import multiprocessing
 import signal
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +58,15 @@ def fit(module: PretrainingModule, cache: Path, folder: Path, *callbacks: Callba
 def be_killed(name: str, vae: Path, cache: Path, folder: Path) -> None:
     torch.set_num_threads(1)
     fit(recipe(name, vae, folder / "out"), cache, folder, Kill(3), every=2)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Sums over several threads end in other bits than the killed process's one thread gives."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")
