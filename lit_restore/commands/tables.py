@@ -127,17 +127,25 @@ def _names(options: Namespace, definitions: Definitions) -> list[str]:
 
 def _train_if_needed(quick: QuickDefinition) -> None:
     """Take the quickstart's restorer, or train it; an interrupted training goes on."""
+    import yaml
+
     from lit_restore.callbacks.checkpoints import last_checkpoint
     from lit_restore.training.command_line import run
     from lit_restore.training.run_folder import iteration_of, read_checkpoint
 
-    last = last_checkpoint(quick.run)
-    if (Path(quick.run) / "model").is_dir() and (Path(quick.run) / "config.yaml").is_file():
-        if last.is_file():
-            print(f"Restorer: {quick.run}, {iteration_of(read_checkpoint(last)):,} iterations")
+    folder, last = Path(quick.run), last_checkpoint(quick.run)
+    if not last.is_file() and (folder / "model").is_dir() and (folder / "config.yaml").is_file():
+        return  # only what restores was copied here
+    if not last.is_file():
+        print(f"No restorer in {folder}: it is trained first, lit_restore fit --config {quick.config}")
+        run(["fit", "--config", quick.config, "--trainer.default_root_dir", quick.run])
         return
-    print(f"No restorer in {quick.run}: it is trained first, lit_restore fit --config {quick.config}")
-    run(["fit", "--config", quick.config, "--trainer.default_root_dir", quick.run])
+    iteration = iteration_of(read_checkpoint(last))
+    wanted = yaml.safe_load((folder / "config.yaml").read_text())["model"]["init_args"]["max_iterations"]
+    print(f"Restorer: {folder}, {iteration:,} iterations")
+    if iteration < wanted:
+        print(f"Its training goes on to {wanted:,} first")
+        run(["fit", "--config", str(folder / "config.yaml")])
 
 
 def _parser() -> Parser:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import csv
 import json
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+import yaml
 from small_people import picture
 
 from lit_restore.cli import main
@@ -163,3 +165,44 @@ def test_mistakes_with_tables(options: list[str], message: str, tmp_path: Path, 
     error = capsys.readouterr().err
     assert message in error
     assert len(error.strip().splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_quick_tables_train_once_and_go_on_with_an_unfinished_training(
+    tiny_base: Path, tmp_path: Path, capfd, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    experiments = Path(shutil.copytree(EXPERIMENTS, tmp_path / "experiments"))
+    quick = experiments / "quick.yaml"
+    quick.write_text(re.sub(r"limit: \d+", "limit: 2", quick.read_text().replace("configs/", "")))
+    config = yaml.safe_load((EXPERIMENTS.parent / "configs" / "quickstart.yaml").read_text())
+    arguments = config["model"]["init_args"]
+    arguments["generator"] |= {"base": str(tiny_base), "size_px": 64, "lora_rank_unet": 4, "lora_rank_vae": 4}
+    arguments["max_iterations"] = 3
+    config["data"] |= {
+        "synthetic": {"identities": 6, "images_per_identity": 3, "seed": 1},
+        "split": {"val": 1, "test": 2},
+    }
+    config["trainer"]["callbacks"] = []
+    (tmp_path / "quickstart.yaml").write_text(yaml.safe_dump(config))
+    command = ["tables", "3", "6", "--quick", "--time", "0", "--accelerator", "cpu"]
+
+    assert main(command) == 0
+    out = capfd.readouterr().out
+    assert "it is trained first" in out
+    assert "InstantRestore, table 6" in out
+    cells = list(csv.DictReader((tmp_path / "runs/tables/table_3-quick.csv").open()))
+    ours = {row["method"]: float(row["ours"]) for row in cells if row["metric"] == "PSNR"}
+    assert set(ours) == {"Degraded input", *(f"InstantRestore n={n}" for n in range(5))}
+
+    assert main(command) == 0
+    out = capfd.readouterr().out
+    assert "Restorer: runs/quickstart, 3 iterations" in out
+    assert "it is trained first" not in out
+
+    stored = tmp_path / "runs/quickstart/config.yaml"
+    stored.write_text(stored.read_text().replace("max_iterations: 3", "max_iterations: 4"))
+    assert main(command) == 0
+    assert "Its training goes on to 4 first" in capfd.readouterr().out
+    more = {row["method"]: row["ours"] for row in csv.DictReader((tmp_path / "runs/tables/table_3-quick.csv").open())}
+    assert more.keys() == ours.keys()
