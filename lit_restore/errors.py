@@ -46,3 +46,17 @@ def nearest(word: str, known: Iterable[str]) -> str:
     if close:
         return f"Did you mean '{close[0]}'?"
     return f"Known: {', '.join(known)}."
+
+
+def check_at_least(lowest: float, where: str, **numbers: float) -> None:
+    """Refuse numbers below ``lowest``.
+
+    Args:
+        where: the part of the configuration they stand in.
+
+    Raises:
+        UserError: one is smaller, or not a number at all.
+    """
+    for name, number in numbers.items():
+        if not number >= lowest:
+            raise UserError("number too small", where=f"{where}.{name}", expected=f"{lowest} or more", found=number)

@@ -20,6 +20,7 @@ import torch
 import yaml
 
 from lit_restore.cli import COMMANDS, main
+from lit_restore.training import command_line
 
 Run = Callable[..., int]
 
@@ -302,6 +303,15 @@ WRONG_OPTIONS = {
     "--data.degradation foo": "unknown degradation profile; found 'foo'. Known: ",
     "--model.generator.base /nowhere": "no such base folder: /nowhere",
     "--model.generator.size_px 100": "expected sides that are multiples of 64; found 100x100",
+    "--model.generator.size_px 0": "number too small: generator.size_px; expected 1 or more; found 0",
+    "--model.generator.lora_rank_unet -1": "number too small: generator.lora_rank_unet; expected 0 or more; found -1",
+    "--model.max_iterations 0": "number too small: model.max_iterations; expected 1 or more; found 0",
+    "--model.accumulate 0": "number too small: model.accumulate; expected 1 or more; found 0",
+    "--model.optimizer.learning_rate -1": "number too small: optimizer.learning_rate; expected 0 or more; found -1.0",
+    "--model.optimizer.weight_decay -0.1": "number too small: optimizer.weight_decay; expected 0 or more; found -0.1",
+    "--model.optimizer.betas [2,0.9]": "bad moments: optimizer.betas; expected 0 to below 1; found [2.0, 0.9]",
+    "--data.batch_size 0": "number too small: data.batch_size; expected 1 or more; found 0",
+    "--trainer.val_check_interval 0": "bad validation interval: trainer.val_check_interval; expected a number of iter",
     "--trainer.strategy ddpp": "the trainer cannot be set up so; found You selected an invalid strategy name",
     "--trainer.devices 0": "the trainer cannot be set up so; found ",
     "--trainer.enable_checkpointing false": "the trainer cannot be set up so; found ",
@@ -675,3 +685,23 @@ def test_ctrl_c_in_a_terminal_and_a_killed_process(config: Path, capsys: pytest.
     options = ("--model.max_iterations", 500, "--trainer.max_steps", iteration + 1, "--trainer.callbacks", "null")
     assert fit(config, *options) == 0
     assert f"Continuing from iteration {iteration}: " in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("asked", "has_bfloat16", "got"),
+    [("bf16-mixed", False, "32-true"), ("bf16-mixed", True, "bf16-mixed"), ("32-true", False, "32-true")],
+)
+def test_bfloat16_is_not_emulated(
+    asked: str, has_bfloat16: bool, got: str, config: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a processor without bfloat16 instructions a step takes minutes instead of seconds."""
+    trainers = []
+
+    def remember(cli: command_line.LightningCLI, **options: Any) -> None:
+        trainers.append(options["precision"])
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(command_line, "cpu_computes_bfloat16", lambda: has_bfloat16)
+    monkeypatch.setattr(command_line.LightningCLI, "instantiate_trainer", remember)
+    fit(config, "--trainer.precision", asked)
+    assert trainers == [got]

@@ -38,7 +38,7 @@ from lit_restore.data.synthetic_folder import (
     fingerprint,
     write_synthetic_people,
 )
-from lit_restore.errors import UserError
+from lit_restore.errors import UserError, check_at_least
 
 DEFAULT_PEOPLE = SyntheticPeople()
 
@@ -95,8 +95,8 @@ class RestorationDataModule(LightningDataModule):
         cache_dir: str = "data/cache",
     ) -> None:
         super().__init__()
-        _check_at_least(1, size_px=size_px, batch_size=batch_size, eval_batch_size=eval_batch_size)
-        _check_at_least(0, max_references=max_references, num_workers=num_workers)
+        check_at_least(1, "data", size_px=size_px, batch_size=batch_size, eval_batch_size=eval_batch_size)
+        check_at_least(0, "data", max_references=max_references, num_workers=num_workers)
         if not 0 <= zero_reference_probability <= 1:
             raise UserError(
                 "bad probability",
@@ -259,12 +259,6 @@ def one_thread(_: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     single_threaded_cv2()
     torch.set_num_threads(1)
-
-
-def _check_at_least(lowest: int, **numbers: int) -> None:
-    for name, number in numbers.items():
-        if number < lowest:
-            raise UserError("number too small", where=f"data.{name}", expected=f"{lowest} or more", found=number)
 
 
 def _report_landmarks(manifest: Manifest, folder: Path) -> None:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from lit_restore.errors import UserError
+from lit_restore.errors import UserError, check_at_least
 from lit_restore.models.adaptation import UNET_LORA_TARGETS, VAE_LORA_TARGETS, Adaptation
 from lit_restore.models.attention_probe import AttentionProbe
 from lit_restore.models.base import PROMPT, load_base
@@ -84,6 +84,10 @@ class GeneratorConfig:
     """FreeU in both UNets (paper: not mentioned; official: on)."""
     compat_zero_keys: bool = False
     """Reproduce a defect of the official code: missing references count as zero keys instead of not at all."""
+
+    def __post_init__(self) -> None:
+        check_at_least(1, "generator", size_px=self.size_px)
+        check_at_least(0, "generator", lora_rank_unet=self.lora_rank_unet, lora_rank_vae=self.lora_rank_vae)
 
 
 def seeded_noise(seed: int, *context: object, device: torch.device | str = "cpu") -> Draw:

@@ -85,3 +85,8 @@ def best_precision(device: torch.device | str) -> torch.dtype:
     if torch.device(device).type != "cuda":
         return torch.float32
     return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
+def cpu_computes_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 matrices (AVX-512 BF16 or AMX); elsewhere torch emulates them."""
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()

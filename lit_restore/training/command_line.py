@@ -28,6 +28,7 @@ from lit_restore.data.collate import collate
 from lit_restore.data.datamodule import RestorationDataModule
 from lit_restore.errors import UserError
 from lit_restore.image import check_writable
+from lit_restore.models.inference_form import cpu_computes_bfloat16
 from lit_restore.quiet import hide_loading_bars, quiet_libraries
 from lit_restore.training.autoencoder import AutoencoderModule  # noqa: F401
 from lit_restore.training.config_errors import Group, explain, find_error, refuse_filled_groups
@@ -149,6 +150,7 @@ class RestorationCLI(LightningCLI):
         callbacks = [callback for callback in callbacks if callback is not None] + [Predictions()]
         if config.enable_progress_bar is not False and not any(isinstance(c, ProgressBar) for c in callbacks):
             callbacks.append(IterationProgress())
+        kwargs["precision"] = _affordable_precision(config.precision, config.accelerator)
         # One line instead, see `_size_of`.
         kwargs["enable_model_summary"] = bool(config.enable_model_summary)
         if isinstance(config.val_check_interval, int):  # iterations, like all else; Lightning counts batches
@@ -269,8 +271,30 @@ def _dump(parser: LightningArgumentParser, config: Namespace) -> str:
 def _shorten_validation_interval(config: Namespace) -> None:
     """A run shorter than the interval validates once, at its end; Lightning would refuse it."""
     interval, length = config.trainer.val_check_interval, config.model.init_args.get("max_iterations") or 0
+    if interval == 0:
+        raise UserError(
+            "bad validation interval",
+            where="trainer.val_check_interval",
+            expected="a number of iterations, or a share of the training up to 1.0",
+            found=interval,
+            fix="trainer.limit_val_batches: 0 switches validation off.",
+        )
     if isinstance(interval, int) and interval > length > 0:
         config.trainer.val_check_interval = 1.0
+
+
+def _affordable_precision(precision: str | int | None, accelerator: str | object) -> str | int | None:
+    """float32 in the place of bf16-mixed on a processor that only emulates bfloat16, dozens of times slower."""
+    if precision not in ("bf16-mixed", "bf16") or not _trains_on_cpu(accelerator) or cpu_computes_bfloat16():
+        return precision
+    print("This processor has no bfloat16 arithmetic: training in float32 (trainer.precision 32-true).")
+    return "32-true"
+
+
+def _trains_on_cpu(accelerator: str | object) -> bool:
+    if accelerator == "auto":
+        return not (torch.cuda.is_available() or torch.backends.mps.is_available())
+    return accelerator == "cpu"
 
 
 def fit_schema() -> dict[str, Any]:

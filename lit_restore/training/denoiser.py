@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import math
+import random
 import shutil
 from pathlib import Path
 
 import torch
+import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import nn
 
@@ -29,26 +31,30 @@ from lit_restore.types import RestorationBatch
 
 
 class DenoiserModule(PretrainingModule):
-    """Train a UNet to predict the noise in latents of clean faces (DDPM, Ho et al. 2020, eq. 14).
+    """Train a UNet to predict the noise in latents of faces (DDPM, Ho et al. 2020, eq. 14), and to look things up.
 
-    A text-to-image model learns from billions of pictures which parts of two photos correspond; a network of this size
-    does not. So for a share of the batches the decoder's self-attention looks into another photo of the same person,
-    the way InstantRestore will use it, and is told by landmarks where to look:
+    A text-to-image model learns from billions of pictures what faces of every quality look like and which parts of two
+    photos correspond; a network of this size does not. So for a share of the batches the decoder's self-attention
+    looks into another photo of the same person, the way InstantRestore will use it, and is told by landmarks where:
 
-        loss = mean_t min(max((1 - abar_t) / abar_t, 1), 20) |noise - predicted|^2 + w CE(landmark, attention)
+        z_t  = sqrt(abar_t) z' + sqrt(1 - abar_t) noise,     z' the latent of the face or of a degraded copy of it
+        z_0  = (z_t - sqrt(1 - abar_t) predicted) / sqrt(abar_t)
+        loss = mean min(1, 20 abar_t / (1 - abar_t)) |z - z_0|^2 + w CE(landmark, attention)
 
-    The weight makes an error of the clean picture count about the same at all noise levels; at the high ones details
-    are lost that only the other photo shows.
+    Details are lost in degraded and noisy latents alike; only the other photo shows them. Sometimes that photo is the
+    face itself, turned, moved and in another light: the shortest lesson in copying.
 
     Args:
         output: folder for the base: ``unet/ vae/ prompt/ scheduler/``.
         vae: folder of a trained VAE; copied into the base.
         widths: channels per level of the UNet.
-        shared_probability: share of iterations with attention to other photos of the person.
+        shared_probability: share of iterations with attention to other photos.
         shared_min_timestep: lowest noise level of those; below it the picture itself shows all there is to know.
+        degraded_probability: share of those that start from degraded faces.
+        moved_probability: share of those whose other photo is the face itself.
         attention_weight: w above, of the cross entropy with the place of the same landmark in the other photo.
         init: folder of a base to continue from.
-        seed: of noise, noise levels, and which iterations look at other photos.
+        seed: of noise, noise levels, and which iterations do what.
     """
 
     def __init__(
@@ -60,8 +66,10 @@ class DenoiserModule(PretrainingModule):
         head_channels: int = 32,
         prompt_tokens: int = 4,
         prompt_channels: int = 32,
-        shared_probability: float = 0.5,
-        shared_min_timestep: int = 400,
+        shared_probability: float = 0.8,
+        shared_min_timestep: int = 200,
+        degraded_probability: float = 0.75,
+        moved_probability: float = 0.3,
         attention_weight: float = 0.03,
         init: str | None = None,
         optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, weight_decay=0.0, schedule="cosine"),
@@ -73,6 +81,7 @@ class DenoiserModule(PretrainingModule):
         self.vae_folder = Path(vae)
         self.vae = load_vae(vae, vae)
         self.shared_probability, self.shared_min_timestep = shared_probability, shared_min_timestep
+        self.degraded_probability, self.moved_probability = degraded_probability, moved_probability
         self.attention_weight = attention_weight
         self._latents: dict[bytes, torch.Tensor] = {}
         levels = len(widths)
@@ -101,22 +110,35 @@ class DenoiserModule(PretrainingModule):
         self.schedule = NoiseSchedule.from_config(SCHEDULER)
 
     def loss(self, batch: RestorationBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        latent = self._encode(batch["hq"])
-        shared = self.draws("shared").random() < self.shared_probability
+        draws = self.draws("lesson")
+        shared, degraded, moved = (
+            draws.random() < share
+            for share in (self.shared_probability, self.degraded_probability, self.moved_probability)
+        )
+        latent = self._latents_of(batch["hq"])
+        steps = self._timesteps(latent, self.shared_min_timestep if shared else 0)
         noise = self.noise("latent", latent)
-        lowest = self.shared_min_timestep if shared else 0
-        draws = self.draws("timesteps", self.global_rank)
-        steps = torch.tensor([draws.randrange(lowest, len(self.schedule)) for _ in latent], device=latent.device)
-        noisy = self.schedule.add_noise(latent, noise, steps)
-        probe = AttentionProbe(range(self.num_shared)) if shared else None
-        predicted = self._unet(noisy, steps, self._features(batch) if shared else None, probe)
-        error = (predicted.float() - noise).pow(2).mean((1, 2, 3))
         if not shared:
-            return error.mean(), {"mse_alone": error.detach().mean()}
+            predicted = self._unet(self.schedule.add_noise(latent, noise, steps), steps, None)
+            error = (predicted.float() - noise).pow(2).mean()
+            return error, {"mse_alone": error.detach()}
+        if moved:
+            batch = moved_copies(batch, self.draws("move"))
+        noisy = self.schedule.add_noise(self._encode(batch["lq"]) if degraded else latent, noise, steps)
+        probe = AttentionProbe(range(self.num_shared))
+        predicted = self._unet(noisy, steps, self._features(batch, known=not moved), probe)
+        estimate = self.schedule.predict_clean(noisy, predicted.float(), steps)
+        error = (estimate - latent).pow(2).mean((1, 2, 3))
         abar = self.schedule.alpha_bar.to(error.device)[steps]
+        reconstruction = ((20 * abar / (1 - abar)).clamp(max=1) * error).mean()
         attention = self._attention_loss(probe, batch)
-        total = (((1 - abar) / abar).clamp(1, 20) * error).mean() + self.attention_weight * attention
-        return total, {"mse_shared": error.detach().mean(), "attention": attention.detach()}
+        name = f"{'degraded' if degraded else 'noisy'}_{'moved' if moved else 'other'}"
+        values = {f"mse_{name}": error.detach().mean(), "attention": attention.detach()}
+        return reconstruction + self.attention_weight * attention, values
+
+    def _timesteps(self, latent: torch.Tensor, lowest: int) -> torch.Tensor:
+        draws = self.draws("timesteps", self.global_rank)
+        return torch.tensor([draws.randrange(lowest, len(self.schedule)) for _ in latent], device=latent.device)
 
     def _attention_loss(self, probe: AttentionProbe, batch: RestorationBatch) -> torch.Tensor:
         """Cross entropy between where a landmark is in the first reference and where its query looks.
@@ -141,10 +163,11 @@ class DenoiserModule(PretrainingModule):
                 values.append(-(weights * log_attention).sum(-1).flatten())
         return torch.cat(values).mean()
 
-    def _features(self, batch: RestorationBatch) -> ReferenceFeatures:
+    def _features(self, batch: RestorationBatch, known: bool) -> ReferenceFeatures:
         """Keys and values of the references, with gradients: here both sides of the attention learn."""
         batch_size, count = batch["references"].shape[:2]
-        latent = self._encode(batch["references"].flatten(0, 1))
+        faces = batch["references"].flatten(0, 1)
+        latent = self._latents_of(faces) if known else self._encode(faces)
         recorder = FeatureRecorder(self.num_shared)
         try:
             self._unet(latent, torch.ones(batch_size * count, dtype=torch.long, device=latent.device), recorder)
@@ -152,15 +175,19 @@ class DenoiserModule(PretrainingModule):
             pass
         return recorder.features(count, batch["reference_mask"])
 
-    @torch.no_grad()
-    def _encode(self, faces: torch.Tensor) -> torch.Tensor:
-        """Scaled latents (F, C, h, w); each face is encoded once in a training, since the VAE stays as it is."""
+    def _latents_of(self, faces: torch.Tensor) -> torch.Tensor:
+        """As `_encode`, for clean photos: each is encoded once in a training, since the VAE stays as it is."""
         names = [hashlib.blake2b(face.cpu().numpy().tobytes(), digest_size=16).digest() for face in faces]
         for name, face in zip(names, faces, strict=True):
             if name not in self._latents:  # one at a time, so that its bits do not depend on the company
-                encoded = self.vae.encode(face[None].contiguous(memory_format=torch.channels_last)).latent_dist.mean
-                self._latents[name] = (encoded[0].float() * self.vae.config.scaling_factor).half().cpu()
+                self._latents[name] = self._encode(face[None])[0].half().cpu()
         return torch.stack([self._latents[name].float() for name in names]).to(faces.device)
+
+    @torch.no_grad()
+    def _encode(self, faces: torch.Tensor) -> torch.Tensor:
+        """Scaled latents (F, C, h, w)."""
+        encoded = self.vae.encode(faces.contiguous(memory_format=torch.channels_last)).latent_dist.mean
+        return encoded.float() * self.vae.config.scaling_factor
 
     def _unet(self, latent, steps, reference, probe=None) -> torch.Tensor:
         prompt = self.prompt.expand(len(latent), -1, -1)
@@ -171,6 +198,36 @@ class DenoiserModule(PretrainingModule):
         network.half().save_pretrained(folder / "unet")
         shutil.copytree(self.vae_folder, folder / "vae", dirs_exist_ok=True)
         write_constant_parts(folder, self.prompt)
+
+
+def moved_copies(batch: RestorationBatch, draws: random.Random) -> RestorationBatch:
+    """The batch with every face's first reference replaced by the face itself, turned, scaled, shifted and recoloured.
+
+    Landmarks move with it. Turned by up to 20 degrees, scaled by up to 20 %, shifted by up to 12 % of the side, each
+    colour channel with a contrast of 0.7 to 1.3 and a brightness of up to 0.3 of its own.
+    """
+    faces, side = batch["hq"], batch["hq"].shape[-1]
+    to_source, colours = [], []
+    for _ in faces:
+        angle, scale = math.radians(draws.uniform(-20, 20)), draws.uniform(0.8, 1.2)
+        cos, sin = scale * math.cos(angle), scale * math.sin(angle)
+        to_source.append([[cos, -sin, draws.uniform(-0.24, 0.24)], [sin, cos, draws.uniform(-0.24, 0.24)]])
+        colours.append([[draws.uniform(0.7, 1.3), draws.uniform(-0.3, 0.3)] for _ in range(3)])
+    to_source = faces.new_tensor(to_source)  # (B, 2, 3), between coordinates that run from -1 to 1
+    contrast, brightness = faces.new_tensor(colours)[..., None, None].unbind(2)
+    grid = F.affine_grid(to_source, list(faces.shape), align_corners=False)
+    moved = F.grid_sample(faces, grid, padding_mode="reflection", align_corners=False)
+    moved = (moved * contrast + brightness).clamp(-1, 1)
+    points = (2 * batch["landmarks"] + 1) / side - 1
+    points = (points - to_source[:, None, :, 2]) @ to_source[:, :, :2].inverse().transpose(1, 2)
+    points = ((points + 1) * side - 1) / 2
+    inside = ((points >= -0.5) & (points < side - 0.5)).all(-1)
+    return batch | {
+        "references": moved[:, None],
+        "reference_mask": batch["reference_mask"].new_ones(len(faces), 1),
+        "reference_landmarks": points[:, None],
+        "reference_landmark_mask": (batch["landmark_mask"] & inside)[:, None],
+    }
 
 
 def bilinear_cells(points: torch.Tensor, size_px: int, grid: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,6 +10,8 @@ from typing import Literal
 import torch
 from torch import nn
 
+from lit_restore.errors import UserError, check_at_least
+
 
 @dataclass
 class OptimizerConfig:
@@ -23,6 +25,12 @@ class OptimizerConfig:
     """Global L2 norm the gradient is clipped to; 0 = not clipped."""
     schedule: Literal["constant", "cosine"] = "constant"
     warmup_iterations: int = 0
+
+    def __post_init__(self) -> None:
+        numbers = {name: getattr(self, name) for name in ("learning_rate", "eps", "weight_decay", "clip_norm")}
+        check_at_least(0, "optimizer", **numbers, warmup_iterations=self.warmup_iterations)
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError("bad moments", where="optimizer.betas", expected="0 to below 1", found=list(self.betas))
 
 
 def build_optimizer(parameters: Iterable[nn.Parameter], config: OptimizerConfig) -> torch.optim.AdamW:

@@ -20,6 +20,7 @@ import torch
 from pytorch_lightning import LightningModule
 from torch import nn
 
+from lit_restore.errors import check_at_least
 from lit_restore.models.generator import seeded_noise
 from lit_restore.training.optim import OptimizerConfig, build_optimizer, learning_rate, set_learning_rate
 from lit_restore.types import RestorationBatch
@@ -48,6 +49,7 @@ class PretrainingModule(LightningModule, ABC):
         self, output: str, optimizer: OptimizerConfig, max_iterations: int, ema_decay: float, seed: int = 0
     ) -> None:
         super().__init__()
+        check_at_least(1, "model", max_iterations=max_iterations)
         self.automatic_optimization = False
         self.output = Path(output)
         self.optimizer_config = optimizer

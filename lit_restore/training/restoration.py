@@ -27,7 +27,7 @@ from pytorch_lightning import LightningModule
 from torch import nn
 from torch.nn.utils.spectral_norm import SpectralNorm
 
-from lit_restore.errors import UserError
+from lit_restore.errors import UserError, check_at_least
 from lit_restore.losses.adversarial import discriminator_loss
 from lit_restore.losses.composite import LossConfig, RestorationLoss
 from lit_restore.losses.landmark_attention import SupervisionProbe
@@ -87,6 +87,7 @@ class RestorationModule(LightningModule):
         seed: int = 42,
     ) -> None:
         super().__init__()
+        check_at_least(1, "model", max_iterations=max_iterations, accumulate=accumulate)
         # Two players take turns on one batch, so the loop below decides who steps when.
         self.automatic_optimization = False
         self.strict_loading = False  # frozen weights are not in the checkpoint; `on_load_checkpoint` checks the rest
