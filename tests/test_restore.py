@@ -11,12 +11,12 @@ import torch
 from helpers import tiny_generator
 from PIL import Image
 
-from lit_restore import inference
 from lit_restore.cli import main
 from lit_restore.errors import UserError
 from lit_restore.faces.detect import AlignedFace, Face
 from lit_restore.image import read_rgb, write_image
 from lit_restore.inference import Notes, Restorer, find_device
+from lit_restore.inference import restorer as inference
 from lit_restore.models.artifact import save_generator
 from lit_restore.models.random_base import write_random_base
 
