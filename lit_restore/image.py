@@ -13,7 +13,8 @@ import shutil
 import sys
 import tempfile
 import warnings
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,6 +39,18 @@ def read_rgb(path: str | Path) -> np.ndarray:
     Raises:
         UserError: the file is missing, empty, truncated, not an image, or larger than `MAX_PIXELS`.
     """
+    with open_image(path) as image:
+        image.load()
+        return _to_rgb8(ImageOps.exif_transpose(image))
+
+
+@contextmanager
+def open_image(path: str | Path) -> Iterator[Image.Image]:
+    """An image file as Pillow opens it, not decoded yet.
+
+    Raises:
+        UserError: as `read_rgb`, also for what goes wrong while the image is used.
+    """
     path = Path(path)
     try:
         with warnings.catch_warnings():
@@ -51,8 +64,7 @@ def read_rgb(path: str | Path) -> np.ndarray:
                         found=f"{image.width}x{image.height}",
                         fix="Scale it down first.",
                     )
-                image.load()
-                return _to_rgb8(ImageOps.exif_transpose(image))
+                yield image
     except (FileNotFoundError, NotADirectoryError):
         raise UserError("no such image file", where=path) from None
     except IsADirectoryError:

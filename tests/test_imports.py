@@ -57,6 +57,8 @@ HOMES = {
     "peft": ("models/adaptation.py",),
     "huggingface_hub": ("models/base.py", "quiet.py"),
     "lpips": ("losses/perceptual.py",),
+    "onnx": ("models/onnx_export.py",),
+    "onnxscript": ("models/onnx_export.py",),
     "torchmetrics": ("metrics/",),
     "torch_fidelity": ("metrics/inception.py",),
     "pyiqa": ("metrics/iqa.py",),
@@ -71,8 +73,8 @@ HOMES = {
     "wandb": ("callbacks/", "experiments/online_sweep.py", "experiments/offline_files.py"),
     "face_alignment": ("faces/face_alignment_backend.py",),
     "albumentations": ("data/",),
-    "cv2": ("data/", "faces/", "attention_pictures.py"),
-    "PIL": ("image.py", "data/", "faces/"),
+    "cv2": ("data/", "faces/", "inference/", "attention_pictures.py"),
+    "PIL": ("image.py", "data/", "faces/", "inference/"),
 }
 
 

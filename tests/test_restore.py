@@ -13,10 +13,10 @@ from PIL import Image
 
 from lit_restore.cli import main
 from lit_restore.errors import UserError
-from lit_restore.faces.detect import AlignedFace, Face
+from lit_restore.faces.alignment import ffhq_template
+from lit_restore.faces.detect import Face
 from lit_restore.image import read_rgb, write_image
-from lit_restore.inference import Notes, Restorer, find_device
-from lit_restore.inference import restorer as inference
+from lit_restore.inference import PhotoReport, Restorer, find_device, found_faces
 from lit_restore.models.artifact import save_generator
 from lit_restore.models.random_base import write_random_base
 
@@ -32,7 +32,7 @@ def model(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def restorer(model: Path) -> Restorer:
-    return Restorer.from_pretrained(model, device="cpu")
+    return Restorer.from_pretrained(model, device="cpu", cache=False)
 
 
 @pytest.fixture(autouse=True)
@@ -77,20 +77,22 @@ def test_the_command_and_the_three_lines_of_python_agree(model: Path, person: Pa
     photo("degraded.png", 9)
     assert restore(model, "degraded.png", "out.png", "--references", "person") == 0
     again = Restorer.from_pretrained(model).restore("degraded.png", references="person/")
-    np.testing.assert_array_equal(read_rgb("out.png"), again)
-    assert again.shape == (SIZE, SIZE, 3)
+    again.save("again.png")
+    np.testing.assert_array_equal(read_rgb("out.png"), again.image)
+    assert Path("out.png").read_bytes() == Path("again.png").read_bytes()
+    assert again.image.shape == (SIZE, SIZE, 3)
 
 
 def test_references_and_seed_matter_and_nothing_else(restorer: Restorer, person: Path) -> None:
     degraded = photo("degraded.png", 9)
-    blind = restorer.restore(degraded)
-    guided = restorer.restore(degraded, person)
+    blind = restorer.restore(degraded).image
+    guided = restorer.restore(degraded, person).image
     assert (blind != guided).mean() > 0.1
-    assert (restorer.restore(degraded, person, seed=1) != guided).mean() > 0.1
+    assert (restorer.restore(degraded, person, seed=1).image != guided).mean() > 0.1
     torch.manual_seed(5)
-    np.testing.assert_array_equal(restorer.restore(degraded, person), guided)
+    np.testing.assert_array_equal(restorer.restore(degraded, person).image, guided)
     np.testing.assert_array_equal(
-        restorer.restore(read_rgb(degraded), [read_rgb(p) for p in sorted(person.iterdir())]), guided
+        restorer.restore(read_rgb(degraded), [read_rgb(p) for p in sorted(person.iterdir())]).image, guided
     )
 
 
@@ -118,7 +120,14 @@ def test_other_formats_and_an_output_folder(model: Path) -> None:
 
 
 def test_photos_of_another_size_are_scaled(restorer: Restorer) -> None:
-    assert restorer.restore(photo("big.png", 3, (200, 200))).shape == (SIZE, SIZE, 3)
+    assert restorer.restore(photo("big.png", 3, (200, 200))).image.shape == (SIZE, SIZE, 3)
+
+
+def references_of(report: PhotoReport) -> tuple[list[str], dict[str, str]]:
+    """Names of those used for the first face, and of the others with the reason."""
+    references = report.faces[0].references
+    left_out = {Path(one.name).name: one.reason for one in references if not one.used}
+    return [Path(one.name).name for one in references if one.used], left_out
 
 
 # --- references ---------------------------------------------------------------------------------------------------
@@ -127,12 +136,12 @@ def test_photos_of_another_size_are_scaled(restorer: Restorer) -> None:
 def test_the_photo_itself_and_copies_are_no_references(restorer: Restorer, person: Path) -> None:
     shutil.copy(person / "0.png", "degraded.png")
     Image.open(person / "1.png").save(person / "same_pixels.webp", lossless=True)
-    notes = Notes()
-    restored = restorer.restore("degraded.png", person, notes=notes)
-    assert [Path(name).name for name in notes.references_used] == ["1.png", "2.png", "3.png"]
-    reasons = {Path(name).name: reason for name, reason in notes.references_left_out.items()}
-    assert reasons == {"0.png": "the photo itself", "same_pixels.webp": "a copy of another one"}
-    np.testing.assert_array_equal(restored, restorer.restore("degraded.png", [person / f"{n}.png" for n in (1, 2, 3)]))
+    restored = restorer.restore("degraded.png", person)
+    used, left_out = references_of(restored.report)
+    assert used == ["1.png", "2.png", "3.png"]
+    assert left_out == {"0.png": "the photo itself", "same_pixels.webp": "a copy of another one"}
+    others = restorer.restore("degraded.png", [person / f"{n}.png" for n in (1, 2, 3)])
+    np.testing.assert_array_equal(restored.image, others.image)
 
 
 def test_unreadable_references_are_left_out_and_reported(
@@ -145,7 +154,8 @@ def test_unreadable_references_are_left_out_and_reported(
     capsys.readouterr()
     assert restore(model, degraded, "out.png", "--references", person) == 0
     captured = capsys.readouterr()
-    assert captured.out == "out.png: restored with 4 references\n"
+    assert "out.png: 1 face, restored (person with 4 references" in captured.out
+    assert "  not used 00.png: image cannot be decoded" in captured.out
     assert "note: left out as references: 00.png (image cannot be decoded" in captured.err
     assert "._0.png" not in captured.err
     np.testing.assert_array_equal(read_rgb("out.png"), read_rgb("all.png"))
@@ -154,7 +164,13 @@ def test_unreadable_references_are_left_out_and_reported(
 def test_one_photo_as_reference_and_a_limit(model: Path, person: Path, capsys: pytest.CaptureFixture[str]) -> None:
     degraded = photo("degraded.png", 9)
     assert restore(model, degraded, "one.png", "--references", person / "0.png") == 0
-    assert "restored with 1 reference\n" in capsys.readouterr().out
+    assert "restored (0.png with 1 reference;" in capsys.readouterr().out
+    blurred = np.asarray(Image.open(person / "0.png").resize((8, 8)).resize((SIZE, SIZE)))
+    write_image(blurred, "person/0_blurred.png")  # comes second and loses
+    assert restore(model, degraded, "limit.png", "--references", person, "--max-references", 4) == 0
+    assert "not used 0_blurred.png: score" in capsys.readouterr().out
+    for number in (1, 2, 3):
+        (person / f"{number}.png").unlink()
     assert restore(model, degraded, "limit.png", "--references", person, "--max-references", 1) == 0
     np.testing.assert_array_equal(read_rgb("one.png"), read_rgb("limit.png"))
 
@@ -171,9 +187,9 @@ def test_references_none_of_which_can_be_used(model: Path, person: Path, capsys:
 
 def test_a_changed_reference_is_read_again(restorer: Restorer, person: Path) -> None:
     degraded = photo("degraded.png", 9)
-    first = restorer.restore(degraded, person / "0.png")
+    first = restorer.restore(degraded, person / "0.png").image
     photo(person / "0.png", 17)
-    assert (restorer.restore(degraded, person / "0.png") != first).any()
+    assert (restorer.restore(degraded, person / "0.png").image != first).any()
 
 
 # --- folders ------------------------------------------------------------------------------------------------------
@@ -193,8 +209,9 @@ def test_a_folder_skips_what_it_cannot_and_continues(
     assert "skipped broken.png: image cannot be decoded" in captured.err
     assert "note: not looked at: 1 of no known image kind (.txt)" in captured.err
     assert captured.err.count("taken as aligned faces, being square") == 1
-    assert captured.out == "3 of 4 photos are restored in out.\n"
-    single = Restorer.from_pretrained(model).restore("in/b.jpg", person)
+    assert captured.out.endswith("3 of 4 photos are restored in out.\n")
+    assert "b.jpg: 1 face, restored (person with 4 references" in captured.out
+    single = Restorer.from_pretrained(model).restore("in/b.jpg", person).image
     np.testing.assert_array_equal(read_rgb("out/b.png"), single)
 
     Path("out/b.png").unlink()
@@ -212,7 +229,7 @@ def test_a_folder_skips_what_it_cannot_and_continues(
 def test_photos_of_a_folder_may_be_each_others_references(model: Path, person: Path) -> None:
     assert restore(model, person, "out", "--references", person) == 0
     first = Restorer.from_pretrained(model).restore(person / "0.png", [person / f"{n}.png" for n in (1, 2, 3)])
-    np.testing.assert_array_equal(read_rgb("out/0.png"), first)
+    np.testing.assert_array_equal(read_rgb("out/0.png"), first.image)
 
 
 def test_a_dry_run_restores_nothing(model: Path, person: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -326,52 +343,56 @@ def test_an_unaligned_photo_without_weights_says_what_to_get(
 
 
 @pytest.fixture
-def detector(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, object]]:
-    """A detector that sees a face in everything that is not almost black; what it was asked to align."""
-    asked: list[tuple[str, object]] = []
-    face = Face(np.array([8, 8, 56, 56]), 0.99, np.zeros((5, 2)), None)
+def detector(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """A detector that sees a face at (20, 10) in everything that is not almost black; shapes it was asked about."""
+    asked: list[tuple[int, ...]] = []
+    face = Face(np.array([28, 18, 76, 66]), 0.99, ffhq_template(SIZE) + np.array([20, 10]), None)
 
-    def align(image: np.ndarray, size_px: int, *, choose: object, where: str, **_: object) -> AlignedFace:
-        asked.append((where, choose))
-        if image.mean() < 5:
-            raise UserError("no face found", where=where)
-        return AlignedFace(image[:size_px, :size_px], np.eye(2, 3), None, face)
+    def find(image: np.ndarray, **_: object) -> list[Face]:
+        asked.append(image.shape)
+        return [face] if image.mean() >= 5 else []
 
-    monkeypatch.setattr(inference, "locate", lambda *_: Path("weights"))
-    monkeypatch.setattr(inference, "find_faces", lambda image, **_: [face] if image.mean() >= 5 else [])
-    monkeypatch.setattr(inference, "align_face", align)
+    monkeypatch.setattr(found_faces, "locate", lambda *_: Path("weights"))
+    monkeypatch.setattr(found_faces, "find_faces", find)
     return asked
 
 
-def test_faces_are_looked_for_unless_told_otherwise(
-    restorer: Restorer, detector: list[tuple[str, object]], person: Path
+def test_a_whole_photo_comes_back_with_the_face_in_its_place(
+    restorer: Restorer, detector: list[tuple[int, ...]], person: Path
 ) -> None:
-    holiday = photo("holiday.png", 9, (160, 120))
-    notes = Notes()
-    restored = restorer.restore(holiday, person, face=1, notes=notes)
-    assert detector == [("holiday.png", 1), *((f"person/{n}.png", "only") for n in range(4))]
-    assert not notes.taken_as_aligned
-    np.testing.assert_array_equal(restored, restorer.restore(read_rgb(holiday)[:SIZE, :SIZE], person, aligned="yes"))
-    assert len(detector) == 5
+    holiday = read_rgb(photo("holiday.png", 9, (160, 120)))
+    restored = restorer.restore("holiday.png", person, aligned="no")
+    cut = np.ascontiguousarray(holiday[10 : 10 + SIZE, 20 : 20 + SIZE])
+    np.testing.assert_array_equal(restored.faces[0].before, cut)
+    changed = (restored.image != holiday).any(axis=2)
+    rows, columns = np.nonzero(changed)
+    assert rows.min() >= 10
+    assert rows.max() < 10 + SIZE
+    assert columns.min() >= 20
+    assert columns.max() < 20 + SIZE
+    assert changed[35:60, 40:65].mean() > 0.9
+    middle = (slice(10 + 30, 10 + 40), slice(20 + 25, 20 + 40))  # where the mask is 1
+    np.testing.assert_array_equal(restored.image[middle], restored.faces[0].after[30:40, 25:40])
+    crop = restorer.restore("holiday.png", person, aligned="no", crop=True)
+    np.testing.assert_array_equal(crop.image, restored.faces[0].after)
 
 
-def test_references_are_aligned_once_for_all_photos(
-    model: Path, detector: list[tuple[str, object]], person: Path
+def test_references_are_searched_once_for_all_photos(
+    model: Path, detector: list[tuple[int, ...]], person: Path
 ) -> None:
     for number in range(3):
         photo(f"in/{number}.png", 30 + number, (160, 120))
-    assert restore(model, "in", "out", "--references", person, "--face", "largest") == 0
-    assert detector.count(("person/0.png", "only")) == 1
-    assert [choose for where, choose in detector if where.startswith("in/")] == ["largest"] * 3
+    assert restore(model, "in", "out", "--references", person) == 0
+    assert detector.count((SIZE, SIZE, 3)) == 4
+    assert detector.count((120, 160, 3)) == 3
 
 
 def test_a_square_photo_without_a_visible_face_is_taken_as_aligned(
-    restorer: Restorer, detector: list[tuple[str, object]]
+    restorer: Restorer, detector: list[tuple[int, ...]]
 ) -> None:
-    notes = Notes()
     dark = np.zeros((SIZE, SIZE, 3), np.uint8)
-    restorer.restore(dark, notes=notes)
-    assert notes.taken_as_aligned == {"photo": "the face detector sees none in them"}
+    restored = restorer.restore(dark)
+    assert restored.report.taken_as_aligned == {"photo": "the face detector sees none in them"}
     with pytest.raises(UserError, match="no face found"):
         restorer.restore(dark, aligned="no")
     with pytest.raises(UserError, match="no face found"):
@@ -379,10 +400,9 @@ def test_a_square_photo_without_a_visible_face_is_taken_as_aligned(
 
 
 def test_references_without_a_face_are_left_out(
-    restorer: Restorer, detector: list[tuple[str, object]], person: Path
+    restorer: Restorer, detector: list[tuple[int, ...]], person: Path
 ) -> None:
     write_image(np.zeros((80, 120, 3), np.uint8), person / "00.png")
-    notes = Notes()
-    restorer.restore(photo("degraded.png", 9), person, notes=notes)
-    assert notes.references_left_out == {"person/00.png": "no face found: person/00.png"}
-    assert len(notes.references_used) == 4
+    used, left_out = references_of(restorer.restore(photo("degraded.png", 9), person).report)
+    assert left_out == {"00.png": "no face found: person/00.png"}
+    assert len(used) == 4

@@ -1,4 +1,4 @@
-"""``lit_restore restore``: a photo or a folder of photos of one person, with other photos of that person."""
+"""``lit_restore restore``: photos in, photos with restored faces out, helped by good photos of the same people."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ from lit_restore.errors import UserError
 from lit_restore.quiet import hide_loading_bars, quiet_libraries
 
 if TYPE_CHECKING:
-    from lit_restore.inference import Notes, Restorer
+    from lit_restore.commands.restore_jobs import Jobs
+    from lit_restore.inference import Photo, Restorer
 
-EXAMPLES = """examples:
-  lit_restore restore --input degraded.png --references person/ --checkpoint runs/quickstart --output restored.png
-  lit_restore restore --input old_photos/ --references person/ --checkpoint runs/quickstart --output restored/"""
+EXAMPLES = """\
+A photo comes back whole, with every pixel outside of the faces as it was; a photo that is an aligned face already, or
+--crop, gives the face alone in the resolution of the restorer.
 
-Jobs = dict[Path, Path]
-"""Output -> input; every output has one input."""
+examples:
+  lit_restore restore --input old.jpg --references anna/ --checkpoint runs/quickstart --output restored.png
+  lit_restore restore --input group.jpg --people people/ --checkpoint runs/quickstart --output restored.png
+      people/ has a folder per person; faces of others are left as they are
+  lit_restore restore --input old_photos/ --people people/ --checkpoint runs/quickstart --output restored/
+      the same command again goes on where it was interrupted
+
+exit codes: 0 all restored, 1 finished but some photos were skipped (each with its reason), 2 cannot be done as asked,
+130 interrupted"""
 
 
 def main(argv: list[str]) -> int:
@@ -28,23 +36,33 @@ def main(argv: list[str]) -> int:
     source, output = Path(options.input), Path(options.output)
     if not source.exists():
         raise UserError("no such input", where=source, expected="an image or a folder of images")
+    if options.people and options.references:
+        raise UserError(
+            "--people and --references exclude each other", fix="Put the references into a folder of people."
+        )
     with quiet_libraries():
+        from lit_restore.commands.restore_jobs import find_jobs, people_in, protect
         from lit_restore.image import check_writable
         from lit_restore.inference import list_photos
 
-        references = [] if options.references is None else list_photos(options.references)
-        jobs = _jobs_of_folder(source, output) if source.is_dir() else _job_of_photo(source, output)
-        _protect(list(jobs), [*jobs.values(), *references])
+        references = [] if options.references in (None, "0") else list_photos(options.references)
+        people = people_in(Path(options.people)) if options.people else {}
+        jobs = find_jobs(source, output, options.format)
+        protect(list(jobs), [*jobs.values(), *references, *(photo for photos in people.values() for photo in photos)])
         if options.dry_run:
             for target, photo in jobs.items():
                 print(f"{photo} -> {target}")
-            print(f"{len(references)} references, at most {options.max_references} are used")
+            for person, photos in people.items():
+                print(f"{person}: {len(photos)} photos")
+            print(f"{len(references)} references, at most {options.max_references} are used for a face")
             return 0
         check_writable(next(iter(jobs)).parent)
         restorer = _load(options)
+        _enroll(restorer, people, options)
+        given = options.references if references else ()
         if source.is_dir():
-            return _restore_folder(restorer, jobs, references, options)
-        return _restore_photo(restorer, jobs, references, options)
+            return _restore_folder(restorer, jobs, given, options)
+        return _restore_photo(restorer, jobs, given, options)
 
 
 def _load(options: Namespace) -> Restorer:
@@ -57,33 +75,59 @@ def _load(options: Namespace) -> Restorer:
         base=options.base,
         device=device,
         weights=options.weights,
+        recognition=options.recognition,
+        threshold=options.threshold,
         max_references=options.max_references,
+        cache=False if options.no_cache else options.cache or True,
+        precision=options.precision,
     )
 
 
-def _restore_photo(restorer: Restorer, jobs: Jobs, references: list[Path], options: Namespace) -> int:
-    from lit_restore.image import write_image
-    from lit_restore.inference import Notes
+def _enroll(restorer: Restorer, people: dict[str, list[Path]], options: Namespace) -> None:
+    from lit_restore.commands.restore_words import people_lines
 
-    notes = Notes()
+    if not people:
+        return
+    if restorer.no_identity is not None:
+        raise restorer.no_identity
+    for name, photos in people.items():
+        try:
+            person = restorer.enroll(name, photos, aligned=options.aligned)
+        except UserError as error:
+            print(f"note: {error}", file=sys.stderr)
+        else:
+            for line in people_lines(person):
+                print(line, file=sys.stderr)
+    if not restorer.people:
+        raise UserError("nobody in the people's folders can be used", where=options.people)
+
+
+def _settings(options: Namespace) -> dict[str, object]:
+    names = ("aligned", "crop", "face", "strangers", "trust_references", "strength", "fidelity", "match_colour", "seed")
+    return {name: getattr(options, name) for name in names}
+
+
+def _restore_photo(restorer: Restorer, jobs: Jobs, references: Photo | tuple[()], options: Namespace) -> int:
+    from lit_restore.commands.restore_words import Notes, face_lines, summary
+
+    notes = Notes(restorer)
     ((target, photo),) = jobs.items()
-    restored = restorer.restore(
-        photo, references, aligned=options.aligned, face=options.face, seed=options.seed, notes=notes
-    )
-    write_image(restored, target)
-    _show(notes)
-    count = len(notes.references_used)
-    print(f"{target}: restored with {count} reference{'' if count == 1 else 's'}")
+    restored = restorer.restore(photo, references, **_settings(options))
+    restored.save(target)
+    notes.add(restored.report, target)
+    for line in face_lines(restored.report):
+        print(line)
+    notes.show(sys.stderr)
+    print(f"{target}: {summary(restored.report)}")
     return 0
 
 
-def _restore_folder(restorer: Restorer, jobs: Jobs, references: list[Path], options: Namespace) -> int:
+def _restore_folder(restorer: Restorer, jobs: Jobs, references: Photo | tuple[()], options: Namespace) -> int:
     from tqdm import tqdm
 
-    from lit_restore.image import write_image
-    from lit_restore.inference import Notes
+    from lit_restore.commands.restore_words import Notes, summary
 
-    notes = Notes()
+    notes = Notes(restorer)
     there_already = 0
     failures: dict[str, list[str]] = {}
     for target, photo in tqdm(jobs.items(), desc="Restoring", unit="photo"):
@@ -91,14 +135,14 @@ def _restore_folder(restorer: Restorer, jobs: Jobs, references: list[Path], opti
             there_already += 1  # an interrupted run goes on where it was
             continue
         try:
-            restored = restorer.restore(
-                photo, references, aligned=options.aligned, face=options.face, seed=options.seed, notes=notes
-            )
+            restored = restorer.restore(photo, references, **_settings(options))
+            restored.save(target)
         except UserError as error:
             failures.setdefault(str(error), []).append(photo.name)
         else:
-            write_image(restored, target)
-    _show(notes)
+            notes.add(restored.report, target)
+            tqdm.write(f"{photo.name}: {summary(restored.report)}")
+    notes.show(sys.stderr)
     for reason, names in failures.items():
         print(f"skipped {', '.join(names)}: {reason}", file=sys.stderr)
     num_failed = sum(map(len, failures.values()))
@@ -107,97 +151,89 @@ def _restore_folder(restorer: Restorer, jobs: Jobs, references: list[Path], opti
     return 1 if failures else 0
 
 
-def _show(notes: Notes) -> None:
-    """Each note once, however many photos it is about."""
-    for text, about in (
-        ("left out as references", notes.references_left_out),
-        ("taken as aligned faces, being square", notes.taken_as_aligned),
-    ):
-        for reason in dict.fromkeys(about.values()):
-            names = list(dict.fromkeys(Path(name).name for name, why in about.items() if why == reason))
-            listed = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            print(f"note: {text}: {listed} ({reason})", file=sys.stderr)
-
-
-def _job_of_photo(source: Path, output: Path) -> Jobs:
-    from lit_restore.image import IMAGE_SUFFIXES
-
-    target = output / f"{source.stem}.png" if output.is_dir() else output
-    if target.suffix.lower() not in IMAGE_SUFFIXES:
-        raise UserError(
-            "the output needs an image suffix, or must be a folder that exists",
-            where=output,
-            expected=" ".join(IMAGE_SUFFIXES),
-        )
-    return {target: source}
-
-
-def _jobs_of_folder(source: Path, output: Path) -> Jobs:
-    """``NAME.png`` for every image; with the old suffix in its name where two images differ only in that."""
-    from lit_restore.image import IMAGE_SUFFIXES
-    from lit_restore.inference import list_photos
-
-    if output.exists() and not output.is_dir():
-        raise UserError("the input is a folder, the output a file", where=output, expected="a folder")
-    photos = [Path(photo) for photo in list_photos(source)]
-    stems = [photo.stem.casefold() for photo in photos]
-    jobs: Jobs = {}
-    for photo, stem in zip(photos, stems, strict=True):
-        unique = photo.stem if stems.count(stem) == 1 else f"{photo.stem}_{photo.suffix[1:].lower()}"
-        while output / f"{unique}.png" in jobs:
-            unique += "_"
-        jobs[output / f"{unique}.png"] = photo
-    ignored = [file for file in source.iterdir() if file.is_file() and not file.name.startswith(".")]
-    ignored = [file for file in ignored if file.suffix.lower() not in IMAGE_SUFFIXES]
-    if ignored:
-        suffixes = ", ".join(sorted({file.suffix.lower() or "no suffix" for file in ignored}))
-        print(f"note: not looked at: {len(ignored)} of no known image kind ({suffixes})", file=sys.stderr)
-    return jobs
-
-
-def _protect(outputs: list[Path], inputs: list[Path]) -> None:
-    """Refuse to overwrite a photo that is read."""
-    precious = {path.resolve() for path in inputs}
-    for target in outputs:
-        if target.resolve() in precious:
-            raise UserError("the output would overwrite an input", where=target, fix="Choose another --output.")
-
-
 def _face(text: str) -> str | int:
-    if text in ("only", "largest"):
+    if text in ("all", "largest"):
         return text
-    if text.isdigit():
+    if text.isdecimal():
         return int(text)
-    raise ArgumentTypeError(f"expected 'only', 'largest' or a number, found '{text}'")
+    raise ArgumentTypeError(f"expected 'all', 'largest' or a number, found '{text}'")
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if 0 <= value <= 1:
+        return value
+    raise ArgumentTypeError(f"expected a number from 0 to 1, found '{text}'")
 
 
 def _parser() -> Parser:
-    parser = Parser(
-        "restore", "Restore the face of a degraded photo with the help of other photos of the same person.", EXAMPLES
+    parser = Parser("restore", "Restore the faces of photos with the help of good photos of the same people.", EXAMPLES)
+    add = parser.add_argument
+    add("--input", required=True, help="photo, or a folder of photos (JPEG, PNG, WebP, TIFF; 8 or 16 bits)")
+    add("--checkpoint", required=True, help="run folder, model folder or .ckpt file")
+    add("--output", required=True, help="image file (.png .jpg .webp .tif), or folder for a folder")
+    people = parser.add_argument_group("people")
+    people.add_argument(
+        "--references", help="folder of good photos of the person, or one photo; without it, or 0: none"
     )
-    parser.add_argument("--input", required=True, help="degraded photo, or a folder of photos of the same person")
-    parser.add_argument("--references", help="folder of good photos of the person, or one photo; without it: blind")
-    parser.add_argument("--checkpoint", required=True, help="run folder, model folder or .ckpt file")
-    parser.add_argument("--output", required=True, help="image file (.png .jpg .webp), or folder for a folder")
-    parser.add_argument("--base", help="where the diffusion base is, if not where the checkpoint says")
-    parser.add_argument("--weights", help="folder with the face detector's weight files, for photos not yet aligned")
-    parser.add_argument(
+    people.add_argument("--people", help="folder with a folder of good photos per person, for photos of several people")
+    people.add_argument(
+        "--strangers",
+        choices=["leave", "blind"],
+        default="leave",
+        help="faces of nobody known stay as they are (default), or are restored without references",
+    )
+    people.add_argument(
+        "--trust-references", action="store_true", help="use --references even if they look like another"
+    )
+    people.add_argument(
+        "--max-references", type=at_least(1), default=4, help="use at most this many references for a face (default 4)"
+    )
+    people.add_argument("--recognition", help="recognition network (default: face_reid_0095 if its file is at hand)")
+    people.add_argument("--threshold", type=_share, help="similarity from which on two faces are one person (see docs)")
+    result = parser.add_argument_group("result")
+    result.add_argument("--strength", type=_share, default=1.0, help="of the references' identity: 0 to 1 (default 1)")
+    result.add_argument(
+        "--fidelity", type=_share, default=0.0, help="to the photo's coarse shapes and colours: 0 to 1 (default 0)"
+    )
+    result.add_argument(
+        "--match-colour", action="store_true", help="give each face the photo's mean colour and contrast"
+    )
+    result.add_argument("--crop", action="store_true", help="write the aligned face alone, not the whole photo")
+    result.add_argument(
+        "--face",
+        type=_face,
+        default="all",
+        help="which faces of a photo: all (default), largest, or a number; 0 is largest",
+    )
+    result.add_argument(
         "--aligned",
         choices=["auto", "yes", "no"],
         default="auto",
         help="are the photos already aligned square faces? (default: look)",
     )
-    parser.add_argument(
-        "--face",
-        type=_face,
-        default="only",
-        help="which face of a photo with several: largest, or its number in the message that lists them",
+    result.add_argument("--seed", type=int, default=0, help="of the noise; the same seed gives the same picture")
+    result.add_argument(
+        "--format",
+        choices=["png", "tif", "webp", "jpg", "same"],
+        default="png",
+        help="of the files in an output folder (default png, which like tif and webp keeps every pixel)",
     )
-    parser.add_argument(
-        "--max-references", type=at_least(1), default=4, help="use at most this many references (default 4)"
+    result.add_argument("--overwrite", action="store_true", help="redo photos whose output exists (folders)")
+    result.add_argument("--dry-run", action="store_true", help="only say which file would become which")
+    running = parser.add_argument_group("running")
+    running.add_argument("--base", help="where the diffusion base is, if not where the checkpoint says")
+    running.add_argument("--weights", help="folder with weight files of face detector and recognition network")
+    running.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
+    running.add_argument(
+        "--precision", choices=["auto", "float32", "bfloat16", "float16"], default="auto", help="of the networks"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of the noise; the same seed gives the same picture")
-    parser.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
-    parser.add_argument("--overwrite", action="store_true", help="redo photos whose output exists (folders)")
-    parser.add_argument("--dry-run", action="store_true", help="only say which file would become which")
+    cache = running.add_mutually_exclusive_group()
+    cache.add_argument(
+        "--cache", help="folder for the references' keys and values (default ~/.cache/lit_restore/references)"
+    )
+    cache.add_argument("--no-cache", action="store_true", help="keep no keys and values of references on disk")
     return parser

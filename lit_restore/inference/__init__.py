@@ -1,5 +1,19 @@
 """From photos to restored photos: what ``lit_restore restore`` and a notebook both call."""
 
-from lit_restore.inference.restorer import Notes, Photo, Restorer, find_device, list_photos
+from lit_restore.inference.device import find_device
+from lit_restore.inference.report import FaceReport, PhotoReport, ReferenceReport
+from lit_restore.inference.restorer import RestoredFace, RestoredPhoto, Restorer, Settings
+from lit_restore.inference.sources import Photo, list_photos
 
-__all__ = ["Notes", "Photo", "Restorer", "find_device", "list_photos"]
+__all__ = [
+    "FaceReport",
+    "Photo",
+    "PhotoReport",
+    "ReferenceReport",
+    "RestoredFace",
+    "RestoredPhoto",
+    "Restorer",
+    "Settings",
+    "find_device",
+    "list_photos",
+]

@@ -1,56 +1,125 @@
-"""From photos to a restored face: what ``lit_restore restore`` and a notebook both call.
+"""The restorer: photo in, photo out.
 
 restorer = Restorer.from_pretrained("runs/quickstart")
-restored = restorer.restore("degraded.png", references="person/")
-write_image(restored, "restored.png")
+restorer.enroll("anna", "photos/anna/")
+restorer.restore("group.jpg").save("restored.png")
 """
 
 from __future__ import annotations
 
-import hashlib
+import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import torch
 
-from lit_restore.data.photo_files import natural_key
 from lit_restore.errors import UserError
-from lit_restore.faces.detect import align_face, find_faces
-from lit_restore.faces.weights import RETINAFACE, locate
-from lit_restore.image import IMAGE_SUFFIXES, fit_square, read_rgb, to_tensor, to_uint8
+from lit_restore.image import fit_square, to_tensor
+from lit_restore.inference.device import find_device
+from lit_restore.inference.face_quality import pose
+from lit_restore.inference.found_faces import VIEW_PX, Alignment, FaceFinder, FoundFace
+from lit_restore.inference.identity import Identity, find_identity
+from lit_restore.inference.matching import Match, Strangers, match_faces, several_faces
+from lit_restore.inference.paste import PlacedFace, paste_faces
+from lit_restore.inference.people import Candidate, Person, PhotoReader, mean_vector
+from lit_restore.inference.picture import Picture
+from lit_restore.inference.picture_file import write_picture
+from lit_restore.inference.reference_choice import choose_references
+from lit_restore.inference.reference_keys import default_cache_folder, reference_keys
+from lit_restore.inference.report import FaceReport, PhotoReport, ReferenceReport
+from lit_restore.inference.sources import Photo, digest, list_photos, name_of, read
+from lit_restore.inference.strength import restore_faces
+from lit_restore.inference.tone import keep_coarse, match_colour
 from lit_restore.models.artifact import load_generator
-from lit_restore.models.generator import OneStepGenerator, fixed_noise
+from lit_restore.models.generator import OneStepGenerator
+from lit_restore.models.inference_form import Precision, inference_form
+from lit_restore.models.reference_cache import ReferenceCache
 
-Photo = str | Path | np.ndarray
-"""A file, or uint8 RGB (H, W, 3)."""
-Alignment = Literal["auto", "yes", "no"]
-"""Whether photos are already aligned faces; ``auto`` finds out."""
-Choice = Literal["only", "largest"] | int
-"""Which face of a photo: ``only`` refuses several; a number as in that refusal."""
+Choice = Literal["all", "largest"] | int
+"""Which faces of a photo: all, the largest, or one by its number, 0 being the largest."""
+
+LOWERED = 0.02
+"""A fall of the similarity that is worth a warning; smaller ones are the network's own noise."""
+LARGE = 1.5
+"""A face so many times wider than the restorer works loses detail that the photo had, or may have had."""
 
 
-@dataclass
-class Notes:
-    """What a person should know about how photos were restored."""
+@dataclass(frozen=True)
+class Settings:
+    """How a photo is restored; the arguments of `Restorer.restore`."""
 
-    references_used: list[str] = field(default_factory=list)
-    references_left_out: dict[str, str] = field(default_factory=dict)
-    """Reference -> why."""
-    taken_as_aligned: dict[str, str] = field(default_factory=dict)
-    """Square photo -> why nobody looked for a face in it."""
+    aligned: Alignment = "auto"
+    crop: bool = False
+    face: Choice = "all"
+    strangers: Strangers = "leave"
+    trust_references: bool = False
+    strength: float = 1.0
+    fidelity: float = 0.0
+    match_colour: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name in ("strength", "fidelity"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"{name} out of range", expected="0 to 1", found=getattr(self, name))
+
+
+@dataclass(frozen=True)
+class RestoredFace:
+    """One face that was restored."""
+
+    report: FaceReport
+    before: np.ndarray
+    """uint8 RGB (S, S, 3): what the restorer saw."""
+    after: np.ndarray
+    """uint8 RGB (S, S, 3): what it made of it."""
+    matrix: np.ndarray
+    """(2, 3) from pixels of the photo to pixels of ``before`` and ``after``."""
+    references: list[np.ndarray]
+    """uint8 RGB (S, S, 3) each: the references that were used."""
+
+
+@dataclass(frozen=True)
+class RestoredPhoto:
+    """A restored photo and what was done to it."""
+
+    picture: Picture
+    report: PhotoReport
+    faces: list[RestoredFace]
+
+    @property
+    def image(self) -> np.ndarray:
+        """Pixels (H, W, 3), or (H, W, 1) of a grey photo, uint8 or uint16 as the photo was; upright."""
+        return self.picture.pixels
+
+    def save(self, path: str | Path) -> None:
+        """Write it with the photo's EXIF, orientation, ICC profile and alpha; see `write_picture`."""
+        write_picture(self.picture, path)
 
 
 class Restorer:
-    """A trained restorer for single photos.
+    """A trained restorer for photos.
 
     Args:
-        generator: as `lit_restore.models.artifact.load_generator` gives it.
+        generator: as `lit_restore.models.artifact.load_generator` gives it. It is changed into
+            `lit_restore.models.inference_form` and cannot be trained or saved any more.
         device: where it runs; None = the best there is.
-        weights: folder with the face detector's weight files.
-        max_references: once so many can be used, the others are not looked at.
+        weights: folder with weight files of face detector and recognition network, before the usual ones.
+        recognition: as for `load_recognizer`; None = face-reidentification-retail-0095 if its file is at hand, else
+            faces are not compared.
+        threshold: cosine from which on two faces are one person; None = what was measured for the network.
+        max_references: as many are used for a face at most.
+        cache: folder for the references' keys and values; True = `default_cache_folder`, False = none.
+        precision: of the networks, see `inference_form`.
+        compile: hand the networks to ``torch.compile``.
+
+    Attributes:
+        identity: the recognition network, None without one.
+        no_identity: the error that says what is missing then.
+        people: by name, those that were enrolled.
     """
 
     def __init__(
@@ -59,192 +128,261 @@ class Restorer:
         *,
         device: str | torch.device | None = None,
         weights: str | Path | None = None,
+        recognition: str | Path | None = None,
+        threshold: float | None = None,
         max_references: int = 4,
+        cache: str | Path | bool = True,
+        precision: Precision = "auto",
+        compile: bool = False,
     ) -> None:
         self.device = find_device(device)
-        self.generator = generator.to(self.device).eval()
+        self.generator = inference_form(generator, device=self.device, precision=precision, compile=compile)
         self.size_px = generator.config.size_px
-        self.weights = weights
         self.max_references = max_references
-        self._found: dict[tuple[object, ...], _Reference] = {}
+        self.cache = None
+        if cache is not False:
+            self.cache = ReferenceCache(default_cache_folder() if cache is True else cache)
+        identity = find_identity(recognition, threshold=threshold, weights=weights, device=self.device)
+        self.identity = identity if isinstance(identity, Identity) else None
+        self.no_identity = None if isinstance(identity, Identity) else identity
+        self.finder = FaceFinder(self.size_px, weights, str(self.device))
+        self.people: dict[str, Person] = {}
+        self._reader = PhotoReader(self.finder, self.identity)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, *, base: str | None = None, **options: Any) -> Restorer:
         """Load a run folder, a model folder or a checkpoint; ``base`` says where the base is if it moved."""
         return cls(load_generator(source, base=base), **options)
 
-    def restore(
-        self,
-        photo: Photo,
-        references: Photo | Sequence[Photo] = (),
-        *,
-        aligned: Alignment = "auto",
-        face: Choice = "only",
-        seed: int = 0,
-        notes: Notes | None = None,
-    ) -> np.ndarray:
-        """Restore one face.
+    def enroll(self, person: str, photos: Photo | Sequence[Photo], *, aligned: Alignment = "auto") -> Person:
+        """Make a person known, by whom faces of later photos are restored.
 
         Args:
-            photo: the degraded photo. An unaligned one is cut out and restored in the aligned frame.
-            references: photos of the same person, or a folder of them; none is allowed.
-            aligned: whether photo and references already are aligned square faces.
-            face: which face of ``photo``, if there are several; references must show one.
-            seed: of the noise; the same seed gives the same picture.
-            notes: filled with what was used and what was left out.
+            person: the name; replaces who had it before.
+            photos: of that person; a folder, a file, or several. Those that show nobody or somebody else are refused.
 
         Returns:
-            uint8 RGB (S, S, 3), S the model's resolution.
+            what was understood; ``refused`` says which photos cannot be used and why.
 
         Raises:
-            UserError: the photo cannot be read or shows no face, or no reference can be used although some were given.
+            UserError: no photo can be used, or there is no recognition network to tell several people apart.
         """
-        notes = notes if notes is not None else Notes()
-        image = _read(photo)
-        lq = to_tensor(self._face(image, _name(photo), aligned, face, notes))[None].to(self.device)
-        faces = self._references(list_photos(references), _content(image), aligned, notes)
-        stacked = torch.stack([to_tensor(one) for one in faces])[None].to(self.device) if faces else None
-        with torch.inference_mode():
-            return to_uint8(self.generator(lq, stacked, draw=fixed_noise(seed, self.device))[0])
+        if self.no_identity is not None and set(self.people) - {person}:
+            raise self.no_identity
+        known = self._reader.person(person, list_photos(photos), aligned)
+        if not known.candidates:
+            raise _nothing_usable(known.refused, f"none of the photos of {person} can be used")
+        self.people[person] = known
+        return known
 
-    def _references(self, given: list[Photo], photo: str, aligned: Alignment, notes: Notes) -> list[np.ndarray]:
-        """The first usable ones; never the photo itself, never the same picture twice."""
-        faces: list[np.ndarray] = []
-        left_out: dict[str, str] = {}
-        seen = {photo: "the photo itself"}
-        for reference in given:
-            if len(faces) == self.max_references:
-                break
-            found = self._reference(reference, aligned)
-            if found.content in seen:
-                left_out[_name(reference)] = seen[found.content]
-            elif found.face is None:
-                left_out[_name(reference)] = found.problem
-            else:
-                seen[found.content] = "a copy of another one"
-                faces.append(found.face)
-                notes.references_used.append(_name(reference))
-                notes.taken_as_aligned |= found.taken_as_aligned
-        notes.references_left_out |= left_out
-        if given and not faces:
-            raise UserError(
-                "none of the references can be used",
-                found="; ".join(f"{name}: {reason}" for name, reason in left_out.items()),
-                fix="Give other photos, or none to restore without references.",
+    def restore(self, photo: Photo, references: Photo | Sequence[Photo] = (), **settings: Any) -> RestoredPhoto:
+        """Restore the faces of a photo.
+
+        Args:
+            photo: a file, or uint8 RGB (H, W, 3).
+            references: photos of the person to restore, or a folder of them. Without any, faces are matched with the
+                people that were enrolled; where there are none either, all are restored without references.
+            aligned: whether photo and references already are aligned square faces. Such a photo comes back as a crop of
+                the restorer's resolution; any other with its faces pasted in.
+            crop: give the restored crop also of a photo that is not aligned; it must be of one face.
+            face: "all", "largest" or a number.
+            strangers: "leave" or "blind"; see `Strangers`.
+            trust_references: use them for the (one) face even if it does not look like them.
+            strength: of the references' identity, 0 to 1; see `lit_restore.inference.strength`.
+            fidelity: of coarse shapes and colours to the photo, 0 to 1; see `keep_coarse`.
+            match_colour: give each face the photo's mean colour and contrast; see `match_colour`.
+            seed: of the noise; the same seed gives the same picture.
+
+        Raises:
+            UserError: the photo cannot be read, shows no face or none that may be restored, or references were given of
+                which none can be used.
+        """
+        started = time.perf_counter()
+        chosen = Settings(**settings)
+        picture = read(photo)
+        image = picture.rgb
+        report = PhotoReport(name_of(photo), (image.shape[1], image.shape[0]), vars(chosen))
+        found = self.finder(image, chosen.aligned)
+        if found.assumed:
+            report.taken_as_aligned[report.name] = found.assumed
+        numbers = _choose(found.faces, chosen.face, report.name)
+        faces = [found.faces[number] for number in numbers]
+        content = digest(image)
+        given = self._given(references, chosen.aligned, content)
+        people = [given] if given else list(self.people.values())
+        vectors = self._vectors(faces) if people else None
+        matches = self._match(faces, vectors, people, content, chosen, certain=given is not None)
+        restored: list[RestoredFace] = []
+        placed: list[PlacedFace] = []
+        for index, (number, face, match) in enumerate(zip(numbers, faces, matches, strict=True)):
+            if match.action == "left":
+                report.faces.append(_left(number, face, match))
+                continue
+            vector = None if vectors is None else vectors[index]
+            one, values = self._restore_face(number, face, vector, match, chosen, content)
+            report.faces.append(one.report)
+            restored.append(one)
+            placed.append(PlacedFace(values, face.matrix))
+        if not restored:
+            raise _nobody(report)
+        if found.is_aligned or chosen.crop:
+            if len(restored) > 1:
+                raise several_faces(faces)
+            result = Picture(restored[0].after)
+        else:
+            result = picture.with_pixels(paste_faces(picture.pixels, placed))
+        report.seconds = time.perf_counter() - started
+        return RestoredPhoto(result, report, restored)
+
+    def _given(self, references: Photo | Sequence[Photo], aligned: Alignment, photo: str) -> Person | None:
+        """The person whose photos were given; None without any.
+
+        Raises:
+            UserError: none of them can be used.
+        """
+        photos = list_photos(references)
+        if not photos:
+            return None
+        name = Path(references).name if isinstance(references, (str, Path)) else "the references"
+        person = self._reader.person(name, photos, aligned)
+        if not any(candidate.content != photo for candidate in person.candidates):
+            itself = {candidate.name: "the photo itself" for candidate in person.candidates}
+            raise _nothing_usable({**itself, **person.refused}, "none of the references can be used")
+        return person
+
+    def _vectors(self, faces: Sequence[FoundFace]) -> np.ndarray | None:
+        if self.identity is None:
+            return None
+        return self.identity([face.view for face in faces], [face.points5 for face in faces])
+
+    def _match(
+        self,
+        faces: Sequence[FoundFace],
+        vectors: np.ndarray | None,
+        people: Sequence[Person],
+        content: str,
+        settings: Settings,
+        certain: bool,
+    ) -> list[Match]:
+        return match_faces(
+            faces,
+            vectors,
+            people,
+            threshold=0.0 if self.identity is None else self.identity.threshold,
+            photo=content,
+            strangers=settings.strangers,
+            certain=certain,
+            trust=settings.trust_references and certain,
+        )
+
+    def _restore_face(
+        self, number: int, face: FoundFace, vector: np.ndarray | None, match: Match, settings: Settings, content: str
+    ) -> tuple[RestoredFace, np.ndarray]:
+        """The face, and its values as float32 (S, S, 3) in [0, 1]."""
+        started = time.perf_counter()
+        report = FaceReport(number, face.box_xyxy, match.action, match.reason, warnings=list(match.warnings))
+        references: list[Candidate] = []
+        if match.person is not None:
+            references, report.references = self._references(match.person, face, vector, content, settings)
+            report.person = match.person.name
+        if match.action == "with references" and not (references and settings.strength > 0):
+            report.action = "without references"
+            report.reason = "strength is 0" if references else "no photo of the person can be used"
+        crops = [candidate.face.crop for candidate in references] if report.action == "with references" else []
+        features = reference_keys(self.generator, crops, settings.seed, self.cache, report.cache)
+        lq = to_tensor(face.crop)[None].to(self.device)
+        values = restore_faces(self.generator, lq, features, settings.strength, settings.seed)[0]
+        values = ((values.float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy()
+        before = face.crop.astype(np.float32) / 255
+        values = keep_coarse(values, before, settings.fidelity)
+        if settings.match_colour:
+            values = match_colour(values, before)
+        after = np.rint(values * 255).astype(np.uint8)
+        self._compare(report, face, after, vector, match, references, content)
+        if face.side_px > LARGE * self.size_px:
+            report.warnings.append(
+                f"the face is {face.side_px:.0f} px wide, the restorer works at {self.size_px}: fine detail is lost"
             )
-        return faces
+        report.seconds = time.perf_counter() - started
+        return RestoredFace(report, face.crop, after, face.matrix, crops), values
 
-    def _reference(self, reference: Photo, aligned: Alignment) -> _Reference:
-        """A reference's face; found once for all photos of a folder, since detection takes longer than the rest."""
-        key = _state_of_file(reference, aligned)
-        if key not in self._found:
-            content, notes = None, Notes()
-            try:
-                image = _read(reference)
-                content = _content(image)
-                face = self._face(image, _name(reference), aligned, "only", notes)
-                found = _Reference(content, face, taken_as_aligned=notes.taken_as_aligned)
-            except UserError as error:
-                found = _Reference(content, None, str(error))
-            if key is None:
-                return found
-            self._found[key] = found
-        return self._found[key]
+    def _references(
+        self, person: Person, face: FoundFace, vector: np.ndarray | None, content: str, settings: Settings
+    ) -> tuple[list[Candidate], list[ReferenceReport]]:
+        compare = self.identity is not None and not settings.trust_references
+        return choose_references(
+            person,
+            pose(face.points5),
+            vector,
+            photo=content,
+            limit=self.max_references,
+            threshold=self.identity.threshold if compare and self.identity else None,
+        )
 
-    def _face(self, image: np.ndarray, name: str, aligned: Alignment, choose: Choice, notes: Notes) -> np.ndarray:
-        """The aligned face of a photo, uint8 (S, S, 3)."""
-        if aligned == "yes":
-            return fit_square(image, self.size_px)
-        if aligned == "auto" and image.shape[0] == image.shape[1]:
-            reason = self._why_no_face(image)
-            if reason:
-                notes.taken_as_aligned[name] = reason
-                return fit_square(image, self.size_px)
-        device = str(self.device)
-        return align_face(image, self.size_px, choose=choose, weights=self.weights, device=device, where=name).image
-
-    def _why_no_face(self, image: np.ndarray) -> str | None:
-        if locate(RETINAFACE, self.weights) is None:
-            return "no face detector is at hand"
-        seen = find_faces(image, weights=self.weights, device=str(self.device))
-        return None if seen else "the face detector sees none in them"
-
-
-@dataclass(frozen=True)
-class _Reference:
-    content: str | None
-    """What the picture is recognised by; None = unreadable."""
-    face: np.ndarray | None
-    problem: str = ""
-    taken_as_aligned: dict[str, str] = field(default_factory=dict)
+    def _compare(
+        self,
+        report: FaceReport,
+        face: FoundFace,
+        after: np.ndarray,
+        vector: np.ndarray | None,
+        match: Match,
+        references: Sequence[Candidate],
+        content: str,
+    ) -> None:
+        """Similarity to the references before and after; to the nearest person where none are used."""
+        if vector is None or self.identity is None or match.nearest is None:
+            return
+        # The same points for both: a restoration cannot move its own crop.
+        (restored,) = self.identity([fit_square(after, VIEW_PX)], [face.points5])
+        known = [candidate.vector for candidate in references if candidate.vector is not None]
+        if known:
+            mean = mean_vector(known)
+            before_after = float(mean @ vector), float(mean @ restored)
+        else:
+            before_after = match.nearest.similarity(vector, content), match.nearest.similarity(restored, content)
+        report.similarity_before, report.similarity_after = before_after
+        if before_after[1] < before_after[0] - LOWERED:
+            report.warnings.append(
+                f"restoration lowered the similarity to {match.nearest.name}: "
+                f"{before_after[0]:.2f} -> {before_after[1]:.2f}"
+            )
 
 
-def list_photos(photos: Photo | Sequence[Photo]) -> list[Photo]:
-    """One photo, several, or the images of a folder in natural order.
-
-    Raises:
-        UserError: the file or folder does not exist, or the folder holds no image.
-    """
-    if isinstance(photos, np.ndarray):
-        return [photos]
-    if not isinstance(photos, (str, Path)):
-        return list(photos)
-    path = Path(photos)
-    if not path.exists():
-        raise UserError("no such photo or folder", where=path)
-    if not path.is_dir():
-        return [path]
-    # Names with a leading dot are what some systems put beside every photo.
-    files = [f for f in path.iterdir() if f.suffix.lower() in IMAGE_SUFFIXES and not f.name.startswith(".")]
-    if not files:
-        raise UserError("no images in folder", where=path, expected=" ".join(IMAGE_SUFFIXES))
-    return sorted(files, key=lambda file: natural_key(file.name))
-
-
-def find_device(name: str | torch.device | None = None) -> torch.device:
-    """The named device, or the best one that this machine has.
-
-    Raises:
-        UserError: there is no such device.
-    """
-    if name is None:
-        accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
-        return accelerator or torch.device("cpu")
-    try:
-        device = torch.device(name)
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
+def _choose(faces: Sequence[FoundFace], choice: Choice, where: str) -> list[int]:
+    if not faces:
         raise UserError(
-            "no such device",
-            where=name,
-            expected="cpu, cuda or mps",
-            found=" ".join(str(error).split(".")[0].split())[:120],
-            fix="Leave --device out to take the best there is.",
-        ) from None
-    return device
+            "no face found",
+            where=where,
+            fix="Turn the photo upright, crop it closer to the face, or pass an already aligned face.",
+        )
+    if choice == "all":
+        return list(range(len(faces)))
+    if choice == "largest":
+        return [0]
+    if isinstance(choice, int) and 0 <= choice < len(faces):
+        return [choice]
+    listed = ", ".join(f"{number}: {face.text}" for number, face in enumerate(faces))
+    raise UserError(
+        "no such face", where=where, expected="'all', 'largest' or a number below", found=f"{choice!r} ({listed})"
+    )
 
 
-def _read(photo: Photo) -> np.ndarray:
-    if not isinstance(photo, np.ndarray):
-        return read_rgb(photo)
-    if photo.dtype != np.uint8 or photo.ndim != 3 or photo.shape[2] != 3:
-        raise UserError("not a photo", expected="uint8 (height, width, 3), RGB", found=f"{photo.dtype} {photo.shape}")
-    return photo
+def _left(number: int, face: FoundFace, match: Match) -> FaceReport:
+    return FaceReport(number, face.box_xyxy, "left", match.reason, similarity_before=match.similarity)
 
 
-def _content(image: np.ndarray) -> str:
-    """Equal for equal pixels, whatever file they come from."""
-    return hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+def _nothing_usable(refused: dict[str, str], what: str) -> UserError:
+    return UserError(
+        what,
+        found="; ".join(f"{name}: {reason}" for name, reason in refused.items()),
+        fix="Give other photos, or none to restore without references.",
+    )
 
 
-def _state_of_file(photo: Photo, *more: object) -> tuple[object, ...] | None:
-    """Changes when the file changes; None for arrays and files that are not there."""
-    try:
-        status = Path(photo).stat()
-    except (TypeError, OSError):
-        return None
-    return (str(photo), status.st_mtime_ns, status.st_size, *more)
-
-
-def _name(photo: Photo) -> str:
-    return "photo" if isinstance(photo, np.ndarray) else str(photo)
+def _nobody(report: PhotoReport) -> UserError:
+    return UserError(
+        "no face of a known person",
+        where=report.name,
+        found="; ".join(f"{face.number}: {face.reason}" for face in report.faces),
+        fix="--strangers blind restores faces of others without references.",
+    )
