@@ -387,12 +387,13 @@ def test_a_run_leaves_what_it_promises(finished: tuple[Path, str, str]) -> None:
 
 def test_the_bar_counts_iterations(finished: tuple[Path, str, str]) -> None:
     last = finished[2].replace("\r", "\n").strip().splitlines()[-1]
-    assert re.fullmatch(r"Training: 100%\|.*\| 4/4 \[.*it/s, loss=0\.\d+\]", last)
+    assert re.fullmatch(r"Training: 100%\|.*\| 4/4 \[.*(it/s|s/it), loss=0\.\d+\]", last)
 
 
-def test_nothing_but_the_bar_is_on_stderr(finished: tuple[Path, str, str]) -> None:
-    lines = finished[2].replace("\r", "\n").splitlines()
-    assert not [line for line in lines if line.strip() and not line.startswith("Training:")]
+def test_nothing_but_bars_is_on_stderr(finished: tuple[Path, str, str]) -> None:
+    """Of the training, and on a slow machine of what was done before it."""
+    lines = [line for line in finished[2].replace("\r", "\n").splitlines() if line.strip()]
+    assert not [line for line in lines if not re.match(r"(Rendering people|Reading photos|Training): +\d+%\|", line)]
 
 
 def test_our_own_warnings_are_shown_in_one_line(

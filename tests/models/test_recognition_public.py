@@ -210,7 +210,7 @@ def test_another_network_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"not a recognition network that lit_restore knows.*found tensors like bias"):
         load_recognizer(str(tmp_path / "linear.safetensors"))
     torch.save(torch.zeros(3), tmp_path / "tensor.pth")
-    with pytest.raises(UserError, match=r"not a recognition network that lit_restore knows.*found no tensors"):
+    with pytest.raises(UserError, match=r"not a weight file.*expected tensors by name; found Tensor"):
         load_recognizer(str(tmp_path / "tensor.pth"))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import random
 import warnings
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from lit_restore.models.attention_probe import AttentionInputs, AttentionProbe
 from lit_restore.models.base import load_base
 from lit_restore.models.recognition import load_recognizer
 from lit_restore.training.autoencoder import COLOUR_AXES, CONTRAST, AutoencoderModule, balance_colours
-from lit_restore.training.denoiser import DenoiserModule, bilinear_cells
+from lit_restore.training.denoiser import DenoiserModule, bilinear_cells, moved_copies
 from lit_restore.training.optim import OptimizerConfig
 from lit_restore.training.pretraining import all_faces
 from lit_restore.training.recognition import RecognitionModule, margin_logits
@@ -120,7 +121,7 @@ def test_references_learn_too_when_the_base_is_trained(base, people_cache: Path)
         "references": pictures(1, 1, 2, 3, 32, 32),
         "reference_mask": torch.ones(1, 2, dtype=torch.bool),
     }
-    features = module._features(batch)
+    features = module._features(batch, known=True)
     module.zero_grad()
     sum(key.sum() for key in features.keys).backward()
     layer = module.network.get_submodule("up_blocks.1.attentions.0.transformer_blocks.0.attn1")
@@ -174,14 +175,76 @@ def test_a_place_is_shared_by_the_cells_around_it() -> None:
     assert ((cells >= 0) & (cells < 64)).all()
 
 
+def test_landmarks_move_with_the_copies_of_faces() -> None:
+    """A bright spot at a landmark of the face is found at that landmark of its copy, and is known unless it left."""
+    side, places = 64, torch.tensor([[20.0, 25.0], [43.0, 38.0], [33.0, 14.0], [15.0, 48.0]])
+    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
+    spots = torch.exp(-((x - places[:, 0, None, None]) ** 2 + (y - places[:, 1, None, None]) ** 2) / 8)
+    batch = {
+        "hq": (spots[:, None].expand(-1, 3, -1, -1) - 1).contiguous(),
+        "landmarks": places[:, None],
+        "landmark_mask": torch.ones(4, 1, dtype=torch.bool),
+        "reference_mask": torch.zeros(4, 2, dtype=torch.bool),
+    }
+    num_known = 0
+    for seed in range(5):
+        copies = moved_copies(batch, random.Random(seed))
+        assert copies["references"].shape == (4, 1, 3, side, side)
+        assert copies["reference_mask"].all()
+        assert copies["hq"] is batch["hq"]
+        for face, point, known in zip(
+            copies["references"][:, 0],
+            copies["reference_landmarks"][:, 0, 0],
+            copies["reference_landmark_mask"][:, 0, 0],
+            strict=True,
+        ):
+            assert known == bool(((point >= -0.5) & (point < side - 0.5)).all())
+            if known and point.min() > 6 and point.max() < side - 7:  # not cut, and not beside its own reflection
+                brightest = face.sum(0).flatten().argmax()
+                found = torch.stack([brightest % side, brightest // side])
+                assert (found - point).abs().max() <= 1.0
+                num_known += 1
+    assert num_known >= 12
+
+
+@pytest.mark.parametrize("degraded", [0.0, 1.0])
+def test_the_lesson_with_another_photo_is_the_error_of_the_clean_estimate(
+    base, degraded: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A network that says which noise separates z_t from the clean latent has no error, whatever it starts from."""
+    module = base[0]
+    monkeypatch.setattr(module, "degraded_probability", degraded)
+    monkeypatch.setattr(module, "attention_weight", 0.0)
+    monkeypatch.setattr(module, "_attention_loss", lambda probe, batch: torch.zeros(()))
+    batch = _landmark_batch() | {
+        "hq": pictures(0, 2, 3, 32, 32),
+        "lq": pictures(1, 2, 3, 32, 32),
+        "references": pictures(2, 2, 1, 3, 32, 32),
+        "reference_mask": torch.ones(2, 1, dtype=torch.bool),
+    }
+    clean, off = module._latents_of(batch["hq"]), 0.1
+
+    def perfect(noisy: torch.Tensor, steps: torch.Tensor, reference: object, probe: object = None) -> torch.Tensor:
+        abar = module.schedule.alpha_bar[steps].view(-1, 1, 1, 1)
+        return (noisy - abar.sqrt() * (clean + off)) / (1 - abar).sqrt()
+
+    monkeypatch.setattr(module, "_unet", perfect)
+    monkeypatch.setattr(module, "_features", lambda batch, known: None)
+    value, terms = module.loss(batch)
+    steps = module._timesteps(clean, module.shared_min_timestep)
+    abar = module.schedule.alpha_bar[steps]
+    assert value.item() == pytest.approx(off**2 * (20 * abar / (1 - abar)).clamp(max=1).mean().item(), rel=1e-3)
+    assert any(name.startswith("mse_degraded" if degraded else "mse_noisy") for name in terms)
+
+
 def test_each_face_is_encoded_once_by_the_base_recipe(base, monkeypatch: pytest.MonkeyPatch) -> None:
     module, faces = base[0], pictures(7, 3, 3, 32, 32)
-    first = module._encode(faces)
+    first = module._latents_of(faces)
     with torch.no_grad():
         expected = module.vae.encode(faces).latent_dist.mean * module.vae.config.scaling_factor
     torch.testing.assert_close(first, expected, atol=2e-3, rtol=2e-3)  # kept in half precision
     monkeypatch.setattr(module.vae, "encode", lambda images: pytest.fail("encoded again"))
-    torch.testing.assert_close(module._encode(faces.flip(0)), first.flip(0), atol=0, rtol=0)
+    torch.testing.assert_close(module._latents_of(faces.flip(0)), first.flip(0), atol=0, rtol=0)
 
 
 def test_the_recogniser_is_written_as_it_was_averaged(people_cache: Path, tmp_path: Path) -> None:
