@@ -8,7 +8,7 @@ quickstart: .venv/ready
 	$(BIN)/lit_restore fit --config configs/quickstart.yaml
 
 test: .venv/ready
-	$(BIN)/python -m pytest -m "not slow"
+	$(BIN)/python -m pytest -m "not slow" --numprocesses auto --dist loadfile
 
 test-slow: .venv/ready
 	$(BIN)/python -m pytest -m slow
