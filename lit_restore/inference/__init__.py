@@ -2,7 +2,8 @@
 
 from lit_restore.inference.device import find_device
 from lit_restore.inference.report import FaceReport, PhotoReport, ReferenceReport
-from lit_restore.inference.restorer import RestoredFace, RestoredPhoto, Restorer, Settings
+from lit_restore.inference.restored import RestoredFace, RestoredPhoto, Settings
+from lit_restore.inference.restorer import Restorer
 from lit_restore.inference.sources import Photo, list_photos
 
 __all__ = [

@@ -9,95 +9,29 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
 
 from lit_restore.errors import UserError
-from lit_restore.image import fit_square, to_tensor
 from lit_restore.inference.device import find_device
-from lit_restore.inference.face_quality import pose
-from lit_restore.inference.found_faces import VIEW_PX, Alignment, FaceFinder, FoundFace
+from lit_restore.inference.face_restorer import FaceRestorer
+from lit_restore.inference.found_faces import Alignment, FaceFinder, FoundFace
 from lit_restore.inference.identity import Identity, find_identity
 from lit_restore.inference.matching import Match, Strangers, match_faces, several_faces
 from lit_restore.inference.paste import PlacedFace, paste_faces
-from lit_restore.inference.people import Candidate, Person, PhotoReader, mean_vector
+from lit_restore.inference.people import Person, PhotoReader
 from lit_restore.inference.picture import Picture
-from lit_restore.inference.picture_file import write_picture
-from lit_restore.inference.reference_choice import choose_references
-from lit_restore.inference.reference_keys import default_cache_folder, reference_keys
-from lit_restore.inference.report import FaceReport, PhotoReport, ReferenceReport
+from lit_restore.inference.reference_keys import default_cache_folder
+from lit_restore.inference.report import FaceReport, PhotoReport
+from lit_restore.inference.restored import Choice, RestoredFace, RestoredPhoto, Settings
 from lit_restore.inference.sources import Photo, digest, list_photos, name_of, read
-from lit_restore.inference.strength import restore_faces
-from lit_restore.inference.tone import keep_coarse, match_colour
 from lit_restore.models.artifact import load_generator
 from lit_restore.models.generator import OneStepGenerator
 from lit_restore.models.inference_form import Precision, inference_form
 from lit_restore.models.reference_cache import ReferenceCache
-
-Choice = Literal["all", "largest"] | int
-"""Which faces of a photo: all, the largest, or one by its number, 0 being the largest."""
-
-LOWERED = 0.02
-"""A fall of the similarity that is worth a warning; smaller ones are the network's own noise."""
-LARGE = 1.5
-"""A face so many times wider than the restorer works loses detail that the photo had, or may have had."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a photo is restored; the arguments of `Restorer.restore`."""
-
-    aligned: Alignment = "auto"
-    crop: bool = False
-    face: Choice = "all"
-    strangers: Strangers = "leave"
-    trust_references: bool = False
-    strength: float = 1.0
-    fidelity: float = 0.0
-    match_colour: bool = False
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name in ("strength", "fidelity"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"{name} out of range", expected="0 to 1", found=getattr(self, name))
-
-
-@dataclass(frozen=True)
-class RestoredFace:
-    """One face that was restored."""
-
-    report: FaceReport
-    before: np.ndarray
-    """uint8 RGB (S, S, 3): what the restorer saw."""
-    after: np.ndarray
-    """uint8 RGB (S, S, 3): what it made of it."""
-    matrix: np.ndarray
-    """(2, 3) from pixels of the photo to pixels of ``before`` and ``after``."""
-    references: list[np.ndarray]
-    """uint8 RGB (S, S, 3) each: the references that were used."""
-
-
-@dataclass(frozen=True)
-class RestoredPhoto:
-    """A restored photo and what was done to it."""
-
-    picture: Picture
-    report: PhotoReport
-    faces: list[RestoredFace]
-
-    @property
-    def image(self) -> np.ndarray:
-        """Pixels (H, W, 3), or (H, W, 1) of a grey photo, uint8 or uint16 as the photo was; upright."""
-        return self.picture.pixels
-
-    def save(self, path: str | Path) -> None:
-        """Write it with the photo's EXIF, orientation, ICC profile and alpha; see `write_picture`."""
-        write_picture(self.picture, path)
 
 
 class Restorer:
@@ -138,7 +72,6 @@ class Restorer:
         self.device = find_device(device)
         self.generator = inference_form(generator, device=self.device, precision=precision, compile=compile)
         self.size_px = generator.config.size_px
-        self.max_references = max_references
         self.cache = None
         if cache is not False:
             self.cache = ReferenceCache(default_cache_folder() if cache is True else cache)
@@ -148,6 +81,7 @@ class Restorer:
         self.finder = FaceFinder(self.size_px, weights, str(self.device))
         self.people: dict[str, Person] = {}
         self._reader = PhotoReader(self.finder, self.identity)
+        self._restore_face = FaceRestorer(self.generator, self.identity, self.cache, max_references)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, *, base: str | None = None, **options: Any) -> Restorer:
@@ -175,7 +109,21 @@ class Restorer:
         self.people[person] = known
         return known
 
-    def restore(self, photo: Photo, references: Photo | Sequence[Photo] = (), **settings: Any) -> RestoredPhoto:
+    def restore(
+        self,
+        photo: Photo,
+        references: Photo | Sequence[Photo] = (),
+        *,
+        aligned: Alignment = "auto",
+        crop: bool = False,
+        face: Choice = "all",
+        strangers: Strangers = "leave",
+        trust_references: bool = False,
+        strength: float = 1.0,
+        fidelity: float = 0.0,
+        match_colour: bool = False,
+        seed: int = 0,
+    ) -> RestoredPhoto:
         """Restore the faces of a photo.
 
         Args:
@@ -198,20 +146,24 @@ class Restorer:
                 which none can be used.
         """
         started = time.perf_counter()
-        chosen = Settings(**settings)
+        settings = Settings(aligned, crop, face, strangers, trust_references, strength, fidelity, match_colour, seed)
         picture = read(photo)
         image = picture.rgb
-        report = PhotoReport(name_of(photo), (image.shape[1], image.shape[0]), vars(chosen))
-        found = self.finder(image, chosen.aligned)
+        report = PhotoReport(name_of(photo), (image.shape[1], image.shape[0]), vars(settings))
+        found = self.finder(image, settings.aligned)
         if found.assumed:
             report.taken_as_aligned[report.name] = found.assumed
-        numbers = _choose(found.faces, chosen.face, report.name)
+        numbers = _choose(found.faces, settings.face, report.name)
         faces = [found.faces[number] for number in numbers]
         content = digest(image)
-        given = self._given(references, chosen.aligned, content)
+        given = self._given(references, settings.aligned, content)
+        if given:
+            report.taken_as_aligned |= given.taken_as_aligned
         people = [given] if given else list(self.people.values())
         vectors = self._vectors(faces) if people else None
-        matches = self._match(faces, vectors, people, content, chosen, certain=given is not None)
+        matches = self._match(faces, vectors, people, content, settings, certain=given is not None)
+        if settings.crop and sum(match.action != "left" for match in matches) > 1:
+            raise several_faces(faces)
         restored: list[RestoredFace] = []
         placed: list[PlacedFace] = []
         for index, (number, face, match) in enumerate(zip(numbers, faces, matches, strict=True)):
@@ -219,15 +171,13 @@ class Restorer:
                 report.faces.append(_left(number, face, match))
                 continue
             vector = None if vectors is None else vectors[index]
-            one, values = self._restore_face(number, face, vector, match, chosen, content)
+            one, values = self._restore_face(number, face, vector, match, settings, content)
             report.faces.append(one.report)
             restored.append(one)
             placed.append(PlacedFace(values, face.matrix))
         if not restored:
             raise _nobody(report)
-        if found.is_aligned or chosen.crop:
-            if len(restored) > 1:
-                raise several_faces(faces)
+        if found.is_aligned or settings.crop:
             result = Picture(restored[0].after)
         else:
             result = picture.with_pixels(paste_faces(picture.pixels, placed))
@@ -275,78 +225,6 @@ class Restorer:
             trust=settings.trust_references and certain,
         )
 
-    def _restore_face(
-        self, number: int, face: FoundFace, vector: np.ndarray | None, match: Match, settings: Settings, content: str
-    ) -> tuple[RestoredFace, np.ndarray]:
-        """The face, and its values as float32 (S, S, 3) in [0, 1]."""
-        started = time.perf_counter()
-        report = FaceReport(number, face.box_xyxy, match.action, match.reason, warnings=list(match.warnings))
-        references: list[Candidate] = []
-        if match.person is not None:
-            references, report.references = self._references(match.person, face, vector, content, settings)
-            report.person = match.person.name
-        if match.action == "with references" and not (references and settings.strength > 0):
-            report.action = "without references"
-            report.reason = "strength is 0" if references else "no photo of the person can be used"
-        crops = [candidate.face.crop for candidate in references] if report.action == "with references" else []
-        features = reference_keys(self.generator, crops, settings.seed, self.cache, report.cache)
-        lq = to_tensor(face.crop)[None].to(self.device)
-        values = restore_faces(self.generator, lq, features, settings.strength, settings.seed)[0]
-        values = ((values.float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy()
-        before = face.crop.astype(np.float32) / 255
-        values = keep_coarse(values, before, settings.fidelity)
-        if settings.match_colour:
-            values = match_colour(values, before)
-        after = np.rint(values * 255).astype(np.uint8)
-        self._compare(report, face, after, vector, match, references, content)
-        if face.side_px > LARGE * self.size_px:
-            report.warnings.append(
-                f"the face is {face.side_px:.0f} px wide, the restorer works at {self.size_px}: fine detail is lost"
-            )
-        report.seconds = time.perf_counter() - started
-        return RestoredFace(report, face.crop, after, face.matrix, crops), values
-
-    def _references(
-        self, person: Person, face: FoundFace, vector: np.ndarray | None, content: str, settings: Settings
-    ) -> tuple[list[Candidate], list[ReferenceReport]]:
-        compare = self.identity is not None and not settings.trust_references
-        return choose_references(
-            person,
-            pose(face.points5),
-            vector,
-            photo=content,
-            limit=self.max_references,
-            threshold=self.identity.threshold if compare and self.identity else None,
-        )
-
-    def _compare(
-        self,
-        report: FaceReport,
-        face: FoundFace,
-        after: np.ndarray,
-        vector: np.ndarray | None,
-        match: Match,
-        references: Sequence[Candidate],
-        content: str,
-    ) -> None:
-        """Similarity to the references before and after; to the nearest person where none are used."""
-        if vector is None or self.identity is None or match.nearest is None:
-            return
-        # The same points for both: a restoration cannot move its own crop.
-        (restored,) = self.identity([fit_square(after, VIEW_PX)], [face.points5])
-        known = [candidate.vector for candidate in references if candidate.vector is not None]
-        if known:
-            mean = mean_vector(known)
-            before_after = float(mean @ vector), float(mean @ restored)
-        else:
-            before_after = match.nearest.similarity(vector, content), match.nearest.similarity(restored, content)
-        report.similarity_before, report.similarity_after = before_after
-        if before_after[1] < before_after[0] - LOWERED:
-            report.warnings.append(
-                f"restoration lowered the similarity to {match.nearest.name}: "
-                f"{before_after[0]:.2f} -> {before_after[1]:.2f}"
-            )
-
 
 def _choose(faces: Sequence[FoundFace], choice: Choice, where: str) -> list[int]:
     if not faces:
@@ -380,9 +258,10 @@ def _nothing_usable(refused: dict[str, str], what: str) -> UserError:
 
 
 def _nobody(report: PhotoReport) -> UserError:
+    more = f" and {len(report.faces) - 6} more" if len(report.faces) > 6 else ""
     return UserError(
         "no face of a known person",
         where=report.name,
-        found="; ".join(f"{face.number}: {face.reason}" for face in report.faces),
+        found="; ".join(f"face {face.number}: {face.reason}" for face in report.faces[:6]) + more,
         fix="--strangers blind restores faces of others without references.",
     )
