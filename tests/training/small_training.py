@@ -104,7 +104,9 @@ trainer:
   limit_val_batches: 1
   val_check_interval: 3
   log_every_n_steps: 1
-  logger: {{class_path: CSVLogger, init_args: {{save_dir: "${{trainer.default_root_dir}}", name: log, version: ""}}}}
+  logger:
+    class_path: CSVLogger
+    init_args: {{save_dir: "${{trainer.default_root_dir}}", name: log, flush_logs_every_n_steps: 1}}
 """
 
 

@@ -46,7 +46,7 @@ def run(tiny_base: Path, people_cache: Path, face_network: Path, tmp_path_factor
 
 
 def rows(run: Path, column: str) -> list[int]:
-    with open(run / "run" / "log" / "metrics.csv", newline="") as file:
+    with open(run / "run" / "log" / "version_0" / "metrics.csv", newline="") as file:
         return [int(row["step"]) for row in csv.DictReader(file) if row[column]]
 
 
