@@ -26,6 +26,8 @@ COMMANDS = {
     "sweep": ("sweep", "many trainings from one wandb sweep file, on wandb's server or here"),
     "ablate": ("ablate", "a study: its trainings, their evaluation and a table"),
     "convert": ("convert", "checkpoints of the official InstantRestore code, in and out"),
+    "study": ("study", "a blinded user study: the page for raters, and the score of their answers"),
+    "export": ("export", "a model as an ONNX graph that other programs can run"),
 }
 
 HELP = """lit_restore {version}: reference-guided, single-step diffusion face restoration

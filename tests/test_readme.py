@@ -9,10 +9,18 @@ from pathlib import Path
 import pytest
 
 from lit_restore.cli import COMMANDS
-from lit_restore.commands import convert, evaluate, prepare, restore, tables
+from lit_restore.commands import convert, evaluate, export, prepare, restore, study, tables
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "data/README.md", "CONTRIBUTING.md", "docs/instantrestore.md", "docs/evaluation.md")
+PAGES = (
+    "README.md",
+    "data/README.md",
+    "CONTRIBUTING.md",
+    "docs/instantrestore.md",
+    "docs/evaluation.md",
+    "docs/export.md",
+    "docs/user_study.md",
+)
 
 
 def code_lines(page: str) -> list[str]:
@@ -43,6 +51,11 @@ def test_printed_commands_are_understood(page: str, line: str) -> None:
         evaluate.parser().parse_args(options)
     elif command == "tables":
         tables._parser().parse_args(options)
+    elif command == "study":
+        parser = {"make": study.make_parser, "score": study.score_parser}[options[0]]
+        parser().parse_args(options[1:])
+    elif command == "export":
+        export._parser().parse_args(options)
     elif command == "convert":
         convert._parser().parse_args(options)
     elif command == "prepare" and "--help" not in options:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentTypeError, Namespace
+from argparse import ArgumentTypeError, Namespace, _ArgumentGroup
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -280,6 +280,24 @@ def pair(text: str) -> tuple[str, str]:
     return name, value
 
 
+def add_photo_options(parser: Parser) -> _ArgumentGroup:
+    """Those that `input_choice` reads."""
+    data = parser.add_argument_group("photos")
+    data.add_argument("--config", metavar="RUN", help="take the data of this run folder or config.yaml")
+    data.add_argument("--data", nargs="+", metavar="DIR", help="folder(s) of people, or a prepared folder")
+    data.add_argument("--layout", help="how --data is organised (default: found out)")
+    data.add_argument("--split", choices=("train", "val", "test", "all"), help="whose photos (test)")
+    data.add_argument("--size", type=positive, metavar="PX", help="side of the photos (512, or the run's)")
+    data.add_argument("--profile", help="degradation where the data has no degraded files (diffbir_face, or the run's)")
+    data.add_argument(
+        "--scale-degradation", action="store_true", help="adapt the profile, stated for 512 px, to --size"
+    )
+    data.add_argument("--seed", type=count, metavar="N", help="of the degradation (0, or the run's)")
+    data.add_argument("--limit", type=positive, metavar="N", help="only so many photos, of as many people as possible")
+    data.add_argument("--cache", metavar="DIR", help="for manifests and synthetic people (data/cache)")
+    return data
+
+
 def parser() -> Parser:
     """The command's options."""
     parser = Parser("evaluate", "Measure a method on a set of photos.", EXAMPLES)
@@ -294,20 +312,8 @@ def parser() -> Parser:
     method.add_argument("--noise-seed", type=count, default=0, metavar="N", help="of the method's noise (0)")
     method.add_argument("--precision", choices=("float32", "bfloat16", "float16"), default="float32")
     method.add_argument("--factor", type=positive, default=4, metavar="N", help="of the bicubic baseline (4)")
-    data = parser.add_argument_group("photos")
-    data.add_argument("--config", metavar="RUN", help="take the data of this run folder or config.yaml")
-    data.add_argument("--data", nargs="+", metavar="DIR", help="folder(s) of people, or a prepared folder")
-    data.add_argument("--layout", help="how --data is organised (default: found out)")
-    data.add_argument("--split", choices=("train", "val", "test", "all"), help="whose photos (test)")
-    data.add_argument("--size", type=positive, metavar="PX", help="side of the photos (512, or the run's)")
-    data.add_argument("--profile", help="degradation where the data has no degraded files (diffbir_face, or the run's)")
-    data.add_argument(
-        "--scale-degradation", action="store_true", help="adapt the profile, stated for 512 px, to --size"
-    )
-    data.add_argument("--seed", type=count, metavar="N", help="of the degradation (0, or the run's)")
+    data = add_photo_options(parser)
     data.add_argument("--references", type=count, nargs="+", metavar="N", help="one or several numbers of references")
-    data.add_argument("--limit", type=positive, metavar="N", help="only so many photos, of as many people as possible")
-    data.add_argument("--cache", metavar="DIR", help="for manifests and synthetic people (data/cache)")
     metrics = parser.add_argument_group("metrics")
     metrics.add_argument("--metrics", nargs="+", metavar="NAME", help="see docs/evaluation.md (psnr ssim)")
     metrics.add_argument("--weights", type=pair, nargs="+", metavar="NAME=FILE", help="weights of metrics")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,6 @@ from lit_restore.models.artifact import load_generator, save_generator
 from lit_restore.models.generator import OneStepGenerator, fixed_noise
 from lit_restore.models.inference_form import inference_form
 from lit_restore.models.onnx_export import export_onnx, onnx_inputs
-from lit_restore.models.reference_attention import ReferenceFeatures
 
 SEED = 5
 
@@ -36,22 +36,23 @@ def exported(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize(("batch", "references"), [(1, 3), (2, 1)])
+@pytest.mark.parametrize(("batch", "references"), [(1, 1), (1, 3), (2, 1), (3, 4), (1, 6)])
 def test_the_graph_restores_what_torch_restores(exported: tuple, batch: int, references: int) -> None:
-    """Any number of faces and references, whatever the graph was traced with."""
+    """Any number of faces, each with references of its own, whatever the graph was traced with."""
     import onnxruntime
 
     generator, folder, _ = exported
-    lq, photos = pictures(0, batch, 3, 64, 64), pictures(1, 1, references, 3, 64, 64)
+    lq, photos = pictures(0, batch, 3, 64, 64), pictures(1, batch, references, 3, 64, 64)
     draw = fixed_noise(SEED)
     with torch.no_grad():
         features = generator.reference_features(photos, draw=draw)
-        given = ReferenceFeatures(*([t.expand(batch, -1, -1, -1) for t in p] for p in (features.keys, features.values)))
-        expected = generator(lq, given, draw=draw).numpy()
+        expected = generator(lq, features, draw=draw).numpy()
+        others = generator(lq, generator.reference_features(-photos, draw=draw), draw=draw).numpy()
     session = onnxruntime.InferenceSession(folder / "restorer.onnx")
     (restored,) = session.run(["restored"], onnx_inputs(lq, features))
     np.testing.assert_allclose(restored, expected, atol=1e-4, rtol=0)  # in [-1, 1]: an eightieth of an 8-bit step
     assert np.abs(expected).std() > 0.05
+    assert np.abs(others - expected).max() > 1e-3  # the references do matter
 
 
 @pytest.mark.timeout(900)
@@ -67,6 +68,18 @@ def test_the_command_writes_the_references_as_inputs(exported: tuple) -> None:
     assert set(stored) == set(expected) - {"lq"}
     for name, array in stored.items():
         np.testing.assert_allclose(array, expected[name], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("package", ["onnx", "onnxscript"])
+def test_missing_packages_are_named_before_anything_is_read(
+    package: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    for name in ("onnx", "onnxscript"):
+        monkeypatch.setitem(sys.modules, name, None if name == package else sys)
+    assert main(["export", "--checkpoint", "nowhere", "--output", str(tmp_path / "onnx")]) == 2
+    error = capsys.readouterr().err
+    assert f"found no {package}" in error
+    assert "pip install 'lit_restore[onnx]'" in error
 
 
 def test_what_cannot_be_exported_is_said(tiny_base: Path, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:

@@ -45,10 +45,10 @@ def _inputs(folder: Path) -> dict[str, str]:
     }
 
 
-def address(path: Path) -> str:
-    """The picture as a ``data:`` address; large ones as WebP."""
+def address(path: Path, *, lossless: bool = False) -> str:
+    """The picture (lossless: a PNG file) as a ``data:`` address; large ones otherwise as WebP."""
     image = read_rgb(path)
-    if max(image.shape[:2]) <= LOSSLESS_UP_TO_PX:
+    if lossless or max(image.shape[:2]) <= LOSSLESS_UP_TO_PX:
         return _encode(path, "image/png")
     with tempfile.TemporaryDirectory() as folder:
         smaller = Path(folder) / "picture.webp"
