@@ -19,7 +19,8 @@ def detail_px(face: np.ndarray) -> float:
         face: uint8 (S, S, 3), aligned.
 
     Returns:
-        between S / 32 and S; for photos enlarged by bicubic interpolation about 1.6 times what they were stored in.
+        between S / 32 and S; for photos enlarged by bicubic interpolation up to twice the
+        side they were stored in.
     """
     grey = cv2.cvtColor(face, cv2.COLOR_RGB2GRAY).astype(np.float32)
     contrast, side = float(grey.std()), len(grey)

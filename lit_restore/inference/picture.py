@@ -105,7 +105,7 @@ def read_picture(path: str | Path) -> Picture:
             orientation,
             raw_exif.removeprefix(b"Exif\0\0") if raw_exif else None,
             icc or None,
-            image.info.get("dpi"),
+            _dpi(image),
         )
 
 
@@ -121,6 +121,11 @@ def stored(pixels: np.ndarray, orientation: int) -> np.ndarray:
     swap, rows, columns = _UPRIGHT[orientation]
     turned = pixels[:: -1 if rows else 1, :: -1 if columns else 1]
     return turned.swapaxes(0, 1) if swap else turned
+
+
+def _dpi(image: Image.Image) -> tuple[float, float] | None:
+    dpi = image.info.get("dpi")
+    return None if dpi is None else (float(dpi[0]), float(dpi[1]))  # a TIFF has fractions
 
 
 def _is_16_bit(image: Image.Image) -> bool:

@@ -85,7 +85,8 @@ def test_fidelity_replaces_what_is_coarse_and_nothing_else() -> None:
     np.testing.assert_allclose(keep_coarse(restored, darker, 1.0), darker, atol=1e-6)
     np.testing.assert_allclose(keep_coarse(restored, darker, 0.5), restored - 0.05, atol=1e-6)
     stripes = np.tile(np.array([0.05, -0.05], np.float32), 32)[None, :, None]  # two pixels: finer than the cutoff
-    np.testing.assert_allclose(keep_coarse(restored, restored + stripes, 1.0), restored, atol=5e-3)
+    mixed = keep_coarse(restored, restored + stripes, 1.0)
+    np.testing.assert_allclose(mixed[:, 4:-4], restored[:, 4:-4], atol=5e-3)
 
 
 def test_colours_are_matched_within_the_mask() -> None:

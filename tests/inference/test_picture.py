@@ -42,7 +42,7 @@ def test_orientations_are_those_of_pillow_and_can_be_undone(orientation: int, tm
 @pytest.mark.parametrize("source", [".png", ".tif", ".webp", ".jpg"])
 def test_everything_is_kept_from_any_format_to_any_other(source: str, suffix: str, tmp_path: Path) -> None:
     original, copy = tmp_path / f"straße{source}", tmp_path / f"copy{suffix}"
-    Image.fromarray(COLOUR).save(original, exif=exif(6), icc_profile=ICC, dpi=(300, 300), lossless=True)
+    Image.fromarray(COLOUR).save(original, exif=exif(6).tobytes(), icc_profile=ICC, dpi=(300, 300), lossless=True)
     picture = read_picture(original)
     assert picture.pixels.shape == (9, 6, 3)
     write_picture(picture, copy)
