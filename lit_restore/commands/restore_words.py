@@ -88,6 +88,9 @@ class Notes:
         """Print everything."""
         if self._used_references and self.restorer.no_identity is not None:
             self._say(f"note: faces are not compared with the references: {self.restorer.no_identity}")
+        faces = self.restorer.face_cache
+        for path, why in {} if faces is None else faces.notes.rebuilt.items():
+            self._say(f"note: damaged file of the reference cache replaced: {path} ({why})")
         for (text, reason), names in self._about.items():
             listed = ", ".join(list(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             print(f"note: {text}: {listed} ({reason})", file=stream)

@@ -19,7 +19,7 @@ from lit_restore.faces.alignment import (
     transform_points,
     warp,
 )
-from lit_restore.faces.detect import find_faces
+from lit_restore.faces.detect import detector_version, find_faces
 from lit_restore.faces.weights import RETINAFACE, locate
 from lit_restore.image import fit_square
 
@@ -83,6 +83,12 @@ class FaceFinder:
     size_px: int
     weights: str | Path | None = None
     device: str = "cpu"
+
+    @property
+    def settings(self) -> dict[str, object]:
+        """What decides, besides the photo, where its faces are and how they are cut out."""
+        version = detector_version(weights=self.weights)
+        return {"detector": version, "device": self.device, "size_px": self.size_px, "view_px": VIEW_PX}
 
     def __call__(self, image: np.ndarray, aligned: Alignment = "auto") -> FacesOfPhoto:
         """Faces of a photo, uint8 RGB (H, W, 3).

@@ -60,6 +60,11 @@ class Identity:
         self.device = device
         self.threshold = THRESHOLDS[network.name] if threshold is None else threshold
 
+    @property
+    def fingerprint(self) -> str:
+        """Tells networks apart."""
+        return self.network.fingerprint
+
     @torch.inference_mode()
     def __call__(self, views: Sequence[np.ndarray], points5: Sequence[np.ndarray]) -> np.ndarray:
         """Unit vectors (N, D) float64 of faces.

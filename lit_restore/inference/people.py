@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 
 from lit_restore.errors import UserError
+from lit_restore.inference.face_cache import FaceCache
 from lit_restore.inference.face_quality import detail_px, pose
 from lit_restore.inference.found_faces import Alignment, FaceFinder, FacesOfPhoto, FoundFace
 from lit_restore.inference.identity import Identity
@@ -81,10 +83,11 @@ class PhotoReader:
     Args:
         finder: finds faces.
         identity: tells them apart; None = nobody does.
+        cache: keeps what was found for the next process; None = nobody does.
     """
 
-    def __init__(self, finder: FaceFinder, identity: Identity | None) -> None:
-        self.finder, self.identity = finder, identity
+    def __init__(self, finder: FaceFinder, identity: Identity | None, cache: FaceCache | None = None) -> None:
+        self.finder, self.identity, self.cache = finder, identity, cache
         self._seen: dict[tuple[object, ...], _Seen | UserError] = {}
 
     def person(self, name: str, photos: Sequence[Photo], aligned: Alignment = "auto") -> Person:
@@ -128,12 +131,25 @@ class PhotoReader:
         return _raised(self._seen[key])
 
     def _search(self, photo: Photo, name: str, aligned: Alignment) -> _Seen:
+        if self.cache is None or isinstance(photo, np.ndarray):
+            return _Seen(name, *self._find(photo, aligned))
+        settings = self.finder.settings | {"aligned": aligned, "network": self.identity and self.identity.fingerprint}
+        try:
+            known = self.cache.load(Path(photo), settings)
+        except OSError:
+            known = None  # reading it says why it cannot be read
+        if known is None:
+            known = self._find(photo, aligned)
+            self.cache.save(Path(photo), settings, known)
+        return _Seen(name, *known)
+
+    def _find(self, photo: Photo, aligned: Alignment) -> tuple[str, FacesOfPhoto, np.ndarray | None]:
         image = read(photo).rgb
         found = self.finder(image, aligned)
         vectors = None
         if self.identity is not None and found.faces:
             vectors = self.identity([face.view for face in found.faces], [face.points5 for face in found.faces])
-        return _Seen(name, digest(image), found, vectors)
+        return digest(image), found, vectors
 
     def _find_in_crowd(self, person: Person, seen: _Seen) -> None:
         """Of a photo with several faces take the person's, if there is no doubt which it is."""

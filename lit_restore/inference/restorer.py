@@ -17,6 +17,7 @@ import torch
 
 from lit_restore.errors import UserError
 from lit_restore.inference.device import find_device
+from lit_restore.inference.face_cache import FaceCache
 from lit_restore.inference.face_restorer import FaceRestorer
 from lit_restore.inference.found_faces import Alignment, FaceFinder, FoundFace
 from lit_restore.inference.identity import Identity, find_identity
@@ -46,7 +47,7 @@ class Restorer:
             faces are not compared.
         threshold: cosine from which on two faces are one person; None = what was measured for the network.
         max_references: as many are used for a face at most.
-        cache: folder for the references' keys and values; True = `default_cache_folder`, False = none.
+        cache: folder for the references' faces, keys and values; True = `default_cache_folder`, False = none.
         precision: of the networks, see `inference_form`.
         compile: hand the networks to ``torch.compile``.
 
@@ -72,15 +73,15 @@ class Restorer:
         self.device = find_device(device)
         self.generator = inference_form(generator, device=self.device, precision=precision, compile=compile)
         self.size_px = generator.config.size_px
-        self.cache = None
-        if cache is not False:
-            self.cache = ReferenceCache(default_cache_folder() if cache is True else cache)
+        folder = None if cache is False else default_cache_folder() if cache is True else cache
+        self.cache = None if folder is None else ReferenceCache(folder)
+        self.face_cache = None if folder is None else FaceCache(folder)
         identity = find_identity(recognition, threshold=threshold, weights=weights, device=self.device)
         self.identity = identity if isinstance(identity, Identity) else None
         self.no_identity = None if isinstance(identity, Identity) else identity
         self.finder = FaceFinder(self.size_px, weights, str(self.device))
         self.people: dict[str, Person] = {}
-        self._reader = PhotoReader(self.finder, self.identity)
+        self._reader = PhotoReader(self.finder, self.identity, self.face_cache)
         self._restore_face = FaceRestorer(self.generator, self.identity, self.cache, max_references)
 
     @classmethod

@@ -31,8 +31,12 @@ GREY = 90
 class Colours(Identity):
     """Two faces are one person if they have one colour."""
 
+    fingerprint = "colours"
+
     def __init__(self) -> None:
         self.threshold = 0.45
+
+    fingerprint = "colours"
 
     def __call__(self, views: list[np.ndarray], points5: list[np.ndarray]) -> np.ndarray:
         middles = np.stack([view[100:180, 100:160].mean(axis=(0, 1)) for view in views]) ** 4 + 1
@@ -139,12 +143,17 @@ def test_hits_misses_and_damaged_files_of_the_cache_give_the_same_bits(
     assert run(model, *command, "hit.png") == 0
     files = list(Path("cache").glob("*.safetensors"))
     assert len(files) == 6
-    content = files[0].read_bytes()
-    files[0].write_bytes(content[:-5] + b"wrong")
+    faces = list(Path("cache").glob("*.faces"))
+    assert len(faces) == 7  # also of the photo that was refused
+    damaged = {path: path.read_bytes() for path in (files[0], faces[0])}
+    for path, content in damaged.items():
+        path.write_bytes(content[:-5] + b"wrong")
     capsys.readouterr()
     assert run(model, *command, "rebuilt.png") == 0
-    assert f"damaged file of the reference cache replaced: {files[0]}" in capsys.readouterr().err
-    assert files[0].read_bytes() == content
+    said = capsys.readouterr().err
+    for path, content in damaged.items():
+        assert f"damaged file of the reference cache replaced: {path}" in said
+        assert path.read_bytes() == content
     assert run(model, *command[:-3], "--no-cache", "--output", "none.png") == 0
     pictures = [Path(name).read_bytes() for name in ("miss.png", "hit.png", "rebuilt.png", "none.png")]
     assert len(set(pictures)) == 1
