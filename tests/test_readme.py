@@ -19,6 +19,7 @@ PAGES = (
     "docs/instantrestore.md",
     "docs/evaluation.md",
     "docs/export.md",
+    "docs/restore.md",
     "docs/user_study.md",
 )
 
