@@ -70,6 +70,7 @@ def _make(names: list[str], definitions: Definitions, quick: QuickDefinition | N
             metric_options=MetricOptions(weights=dict(options.weights or ()), points=options.points),
             run=run | trainer_options(options),
             quick=quick,
+            study=None if options.study is None else Path(options.study),
             cache_dir=options.cache,
         ),
     )
@@ -160,6 +161,7 @@ def _parser() -> Parser:
     inputs.add_argument(
         "--method", type=pair, nargs="+", metavar="NAME=PATH", help="a checkpoint or folder of pictures"
     )
+    inputs.add_argument("--study", metavar="FILE", help="score.json of a user study (lit_restore study), for table 2")
     inputs.add_argument("--weights", type=pair, nargs="+", metavar="NAME=FILE", help="weights of metrics")
     inputs.add_argument("--points", choices=("target", "template", "detect"), default="target", help="see evaluate")
     inputs.add_argument("--cache", default="data/cache", metavar="DIR", help="for manifests (data/cache)")

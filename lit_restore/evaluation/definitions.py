@@ -101,7 +101,8 @@ class PartDefinition:
 
     Attributes:
         published: ``file.yaml/table id``.
-        data: name in datasets.yaml; None = nothing is measured (a user study).
+        data: name in datasets.yaml; None = people are asked (a user study).
+        preferred: of a user study: the method whose share against each row's method is printed.
         profile: degradation; None = the data set's own degraded files.
         subset: why the paper's photos are fewer than the data set's.
         rows: published row -> how we make it; others are made by the method of the same name.
@@ -112,6 +113,7 @@ class PartDefinition:
 
     published: str
     data: str | None = None
+    preferred: str | None = None
     profile: str | None = None
     references: int = 4
     subset: str | None = None

@@ -27,6 +27,7 @@ from lit_restore.evaluation.definitions import (
 from lit_restore.evaluation.inputs import EvaluationSet, InputChoice, choice_of_run
 from lit_restore.evaluation.protocol import protocol_hash
 from lit_restore.evaluation.runner import Evaluation, protocol_of
+from lit_restore.evaluation.study.table_part import study_part
 from lit_restore.evaluation.table import TIMING, Measured, Part, Table, Unmeasured, columns_of, fill_part
 from lit_restore.metrics.catalogue import MetricOptions
 
@@ -45,6 +46,7 @@ class TableOptions:
         metric_options: weights and choices of the metrics.
         run: of `Evaluation.run`.
         quick: stand-ins of quick.yaml; None = the real thing.
+        study: score.json of a user study.
         cache_dir: for manifests of folders that are not prepared.
     """
 
@@ -54,6 +56,7 @@ class TableOptions:
     metric_options: MetricOptions = field(default_factory=MetricOptions)
     run: Mapping[str, Any] = field(default_factory=dict)
     quick: QuickDefinition | None = None
+    study: Path | None = None
     cache_dir: str = InputChoice.cache_dir
 
 
@@ -103,6 +106,8 @@ class TableMaker:
 
     def _part(self, part: PartDefinition) -> Part:
         published, contradictions = self.definitions.published(part.published)
+        if part.data is None and self.options.study is not None:
+            return study_part(published, self.options.study, part, self.metrics, contradictions)
         rows = {row: part.rows.get(row, RowDefinition(row)) for row in published.rows} | dict(part.more_rows)
         columns = {column.ours for column in columns_of(published, self.metrics) if column.ours} - {TIMING}
         unavailable: dict[str, str] = {}
@@ -142,7 +147,7 @@ class TableMaker:
                 scale_profile=False,
             )
         if part.data is None:
-            return _lacking("these numbers come from people, not from pictures")
+            return _lacking("people have to be asked", "lit_restore study make, study score, then --study score.json")
         dataset = self.definitions.datasets[part.data]
         root = self.options.data.get(part.data, dataset.root)
         if root is None:

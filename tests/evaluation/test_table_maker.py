@@ -155,7 +155,9 @@ def test_user_studies_and_unknown_names(definitions: Definitions, tmp_path: Path
     table = definitions.folder / "tables" / "t.yaml"
     table.write_text("title: t\nparts: [{published: paper.yaml/t}]")
     part = make(definitions, tmp_path)
-    assert reasons(part)["Theirs"][0] == ("these numbers come from people, not from pictures", None)
+    reason, fill = reasons(part)["Theirs"][0]
+    assert reason == "people have to be asked"
+    assert fill.startswith("lit_restore study make")
     with pytest.raises(UserError, match=r"unknown data set 'face'.*faces"):
         TableMaker(definitions, TableOptions(results=tmp_path, data={"face": "x"}))
 

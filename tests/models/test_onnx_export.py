@@ -35,7 +35,8 @@ def exported(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple
     return load_generator(folder / "model"), folder / "onnx", folder / "person"
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
 @pytest.mark.parametrize(("batch", "references"), [(1, 1), (1, 3), (2, 1), (3, 4), (1, 6)])
 def test_the_graph_restores_what_torch_restores(exported: tuple, batch: int, references: int) -> None:
     """Any number of faces, each with references of its own, whatever the graph was traced with."""
@@ -55,7 +56,8 @@ def test_the_graph_restores_what_torch_restores(exported: tuple, batch: int, ref
     assert np.abs(others - expected).max() > 1e-3  # the references do matter
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
 def test_the_command_writes_the_references_as_inputs(exported: tuple) -> None:
     from lit_restore.image import read_rgb
 

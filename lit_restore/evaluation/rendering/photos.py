@@ -27,6 +27,8 @@ def compared_photos(part: Part) -> Mapping[str, ComparedPhoto]:
         return {}
     main = candidates[-1]
     summary = measured[main].summary
+    if not summary.examples:  # a user study
+        return {}
     files = {name: restored_files(one.folder) for name, one in measured.items()}
     photos = {}
     for rank, key in summary.examples.items():
