@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -53,11 +54,12 @@ def score(raters: Sequence[Rater], key: Key) -> Score:
 
 
 def show(result: Score, console: Console) -> None:
-    """Print three tables."""
+    """Print all tables."""
     for title, rows in _tables(result):
-        table = Table(title=title, title_style="bold", title_justify="left")
+        table = Table(title=title, title_style="bold", title_justify="left", box=SIMPLE_HEAD)
         for number, head in enumerate(rows[0]):
-            table.add_column(head, justify="right" if number and head not in ("method", "other") else "left")
+            is_text = not number or head == "other"
+            table.add_column(head, justify="left" if is_text else "right", overflow="fold")
         for row in rows[1:]:
             table.add_row(*row)
         console.print(table)
@@ -79,8 +81,10 @@ def write(result: Score, folder: Path) -> None:
 
 def _tables(result: Score) -> Iterator[tuple[str, list[list[str]]]]:
     """(title, rows), the heads first."""
-    heads = ["question", "method", "other", "preferred", "over raters", "Wilson", "answers", "raters", "photos"]
-    yield "Preferences", [heads, *map(_preference, result.preferences)]
+    heads = ["method", "other", "preferred", "over raters", "Wilson", "answers", "raters", "photos"]
+    for question in dict.fromkeys(known.question for known in result.preferences):
+        known = [_preference(one) for one in result.preferences if one.question == question]
+        yield f"Preferences: {question}", [heads, *known]
     heads = ["question", "equal pairs of answers", "Krippendorff's alpha"]
     yield "Agreement of raters", [heads, *map(_agreement, result.agreements)]
     heads = ["rater", "pairs", "as the majority of others", "as before, sides swapped", "left side", "seconds a pair"]
@@ -90,7 +94,7 @@ def _tables(result: Score) -> Iterator[tuple[str, list[list[str]]]]:
 def _preference(known: Preference) -> list[str]:
     intervals = _interval(known.over_raters), _interval(known.wilson)
     numbers = map(str, (known.num_answers, known.num_raters, known.num_photos))
-    return [known.question, known.method, known.other, _percent(known.share), *intervals, *numbers]
+    return [known.method, known.other, _percent(known.share), *intervals, *numbers]
 
 
 def _agreement(known: Agreement) -> list[str]:
@@ -140,7 +144,7 @@ def _percent(share: float | None) -> str:
 
 
 def _interval(interval: Interval | None) -> str:
-    return NOTHING if interval is None else f"{100 * interval[0]:.1f} to {100 * interval[1]:.1f}"
+    return NOTHING if interval is None else f"{100 * interval[0]:.0f}–{100 * interval[1]:.0f} %"
 
 
 def _counted(share: float | None, num: int) -> str:

@@ -133,7 +133,8 @@ def test_what_is_written_can_be_read(result: Score, tmp_path: Path) -> None:
     content = json.loads((tmp_path / "score" / "score.json").read_text())
     assert content["preferences"][0]["share"] == result.preferences[0].share
     text = (tmp_path / "score" / "score.md").read_text()
-    assert f"| identity | Ours | GFPGAN | {100 * result.preferences[0].share:.1f} % |" in text
+    assert "## Preferences: identity" in text
+    assert f"| Ours | GFPGAN | {100 * result.preferences[0].share:.1f} % |" in text
     console = Console(file=io.StringIO(), width=200)
     show(result, console)
     assert f"{100 * result.preferences[0].share:.1f} %" in console.file.getvalue()
