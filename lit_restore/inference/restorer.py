@@ -194,7 +194,7 @@ class Restorer:
         photos = list_photos(references)
         if not photos:
             return None
-        name = Path(references).name if isinstance(references, (str, Path)) else "the references"
+        name = Path(references).resolve().name if isinstance(references, (str, Path)) else "the references"
         person = self._reader.person(name, photos, aligned)
         if not any(candidate.content != photo for candidate in person.candidates):
             itself = {candidate.name: "the photo itself" for candidate in person.candidates}
