@@ -68,7 +68,7 @@ def choose_references(
     chosen = [candidate for candidate in left if candidate in best]
     for candidate in left:
         taken = candidate in chosen
-        reasons[candidate.name] = ("" if taken else f"{limit} better ones; ") + _described(candidate, target_pose)
+        reasons[candidate.name] = ("" if taken else f"{limit} better; ") + _described(candidate, target_pose)
     used = {candidate.name for candidate in chosen}
     reports = [
         ReferenceReport(name, name in used, reason, scores.get(name), cosines.get(name))

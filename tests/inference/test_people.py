@@ -197,7 +197,7 @@ def test_the_best_references_are_chosen_in_the_persons_order() -> None:
     ]
     assert by_name["4"].reason == "the photo itself"
     assert by_name["gone"].reason == "no such image file"
-    assert by_name["2"].reason.startswith("2 better ones; 64 px wide, detail 32/256, pose 0.00 away")
+    assert by_name["2"].reason.startswith("2 better; 64 px wide, detail 32/256, pose 0.00 away")
 
 
 def test_pose_follows_the_nose() -> None:
