@@ -20,10 +20,10 @@ examples:
   lit_restore export --checkpoint runs/quickstart --output onnx/
       onnx/restorer.onnx with its weights beside it
   lit_restore export --checkpoint runs/quickstart --output onnx/ --references person/aligned/
-      also onnx/references.safetensors: the graph's inputs key_0 ... value_0 ... for these photos of one person
+      also onnx/references.safetensors: its inputs reference_key_0 ... reference_value_0 ... for photos of one person
 
-inputs of the graph: lq (B, 3, S, S) in [-1, 1], an aligned face; key_i and value_i (B, R, N_i, C_i), B and R from 1 on.
-output: restored (B, 3, S, S) in [-1, 1].
+inputs of the graph: lq (B, 3, S, S) in [-1, 1], an aligned face; reference_key_i and reference_value_i
+(B, R, N_i, C_i), B and R from 1 on. output: restored (B, 3, S, S) in [-1, 1].
 needs: pip install 'lit_restore[onnx]'
 """
 

@@ -1,8 +1,8 @@
 """The cached-reference pass as an ONNX graph: encoder, UNet with the references' keys and values as inputs, decoder.
 
-    lq       (B, 3, S, S)     degraded aligned face in [-1, 1]
-    key_i    (B, R, N_i, C_i) of shared layer i, coarse to fine; value_i likewise
-    restored (B, 3, S, S)     in [-1, 1]
+    lq              (B, 3, S, S)     degraded aligned face in [-1, 1]
+    reference_key_i (B, R, N_i, C_i) of shared layer i, coarse to fine; reference_value_i likewise
+    restored        (B, 3, S, S)     in [-1, 1]
 
 B and R are free from 1 on (a graph without references would be another one), S is the model's size. LoRA is folded in;
 the noise of the step is a constant of the graph, `fixed_noise` of one seed, so nothing in it is random. Keys and values
@@ -91,15 +91,15 @@ def export_onnx(generator: OneStepGenerator, folder: str | Path, *, seed: int = 
 
 
 def input_names(generator: OneStepGenerator) -> list[str]:
-    """In the order of the graph."""
+    """In the order of the graph. A short name like ``value_0`` could meet a constant that the exporter calls so."""
     layers = range(len(generator.shared_layers))
-    return ["lq", *(f"key_{i}" for i in layers), *(f"value_{i}" for i in layers)]
+    return ["lq", *(f"reference_{kind}_{i}" for kind in ("key", "value") for i in layers)]
 
 
 def write_references(
     generator: OneStepGenerator, faces: Sequence[np.ndarray], path: str | Path, *, seed: int = 0
 ) -> int:
-    """Write a batch of one, ``key_i`` and ``value_i``, for one person's aligned faces, uint8 (S, S, 3); returns bytes.
+    """Write the inputs of one person's aligned faces, uint8 (S, S, 3), with B = 1; returns bytes.
 
     Raises:
         UserError: the file cannot be written.
@@ -116,7 +116,7 @@ def write_references(
 def onnx_inputs(lq: torch.Tensor, features: ReferenceFeatures) -> dict[str, np.ndarray]:
     """What to feed the graph: faces (B, 3, S, S) in [-1, 1] and one person's features, given to every face."""
     shared = {
-        f"{kind}_{i}": tensor.float().expand(len(lq), -1, -1, -1).cpu().numpy()
+        f"reference_{kind}_{i}": tensor.float().expand(len(lq), -1, -1, -1).cpu().numpy()
         for kind, tensors in (("key", features.keys), ("value", features.values))
         for i, tensor in enumerate(tensors)
     }
