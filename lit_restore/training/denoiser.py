@@ -195,6 +195,7 @@ class DenoiserModule(PretrainingModule):
         return self.network(latent, steps, prompt, cross_attention_kwargs=shared).sample
 
     def export(self, network: UNet2DConditionModel, folder: Path) -> None:
+        network.register_to_config(_name_or_path="")  # where it began is nobody's business
         network.half().save_pretrained(folder / "unet")
         shutil.copytree(self.vae_folder, folder / "vae", dirs_exist_ok=True)
         write_constant_parts(folder, self.prompt)

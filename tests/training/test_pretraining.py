@@ -273,6 +273,8 @@ def test_a_recipe_goes_on_from_what_one_wrote(vae, base, tmp_path: Path) -> None
         assert torch.equal(continued.network.state_dict()[name], tensor), name
     assert all(p.requires_grad for p in continued.network.parameters())
     denoiser = DenoiserModule(str(tmp_path), vae=str(vae[1]), init=str(base[1]))
+    denoiser.export(copy.deepcopy(denoiser.network), tmp_path / "again")
+    assert str(base[1]) not in (tmp_path / "again" / "unet" / "config.json").read_text()
     for name, tensor in load_base(str(base[1])).unet.state_dict().items():
         assert torch.equal(denoiser.network.state_dict()[name], tensor), name
     assert all(p.requires_grad for p in denoiser.network.parameters())
