@@ -113,7 +113,7 @@ class FaceRestorer:
         else:
             before_after = match.nearest.similarity(vector, content), match.nearest.similarity(restored, content)
         report.similarity_before, report.similarity_after = before_after
-        if before_after[1] < before_after[0] - LOWERED:
+        if match.person is not None and before_after[1] < before_after[0] - LOWERED:
             report.warnings.append(
                 f"restoration lowered the similarity to {match.nearest.name}: "
                 f"{before_after[0]:.2f} -> {before_after[1]:.2f}"
