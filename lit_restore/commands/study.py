@@ -27,6 +27,10 @@ Which method do people prefer, pair by pair?
   make    write a page that shows pairs of pictures without saying whose they are, and the key to it
   score   count the answers that raters saved with the page
 
+examples:
+  lit_restore study make --data data/test_set --method Ours=runs/evaluations/ours Theirs=theirs/ --output study/
+  lit_restore study score answers/*.json --key study/key.json
+
 lit_restore study make --help, lit_restore study score --help; docs/user_study.md"""
 
 MAKE_EXAMPLES = """examples:
