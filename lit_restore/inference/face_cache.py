@@ -15,15 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from lit_restore.errors import UserError
-from lit_restore.image import atomic_path
 from lit_restore.inference.found_faces import FacesOfPhoto, FoundFace
+from lit_restore.models.checked_file import read_checked, write_checked
 from lit_restore.models.reference_cache import CacheNotes
-from lit_restore.models.tensor_file import write_safetensors
 
-FORMAT = 1
+FORMAT = 2
 
 Found = tuple[str, FacesOfPhoto, np.ndarray | None]
 """Content of the photo, its faces, and their vectors (N, D) where there is a recognition network."""
@@ -66,12 +65,9 @@ class FaceCache:
         state = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         state["num_faces"] = torch.tensor(len(faces.faces))
         about = {"content": content, "is_aligned": faces.is_aligned, "assumed": faces.assumed}
-        metadata = {"key": key, "about": json.dumps(about)}
-        metadata["checksum"] = _checksum(state, metadata["about"])
         self.notes.computed += 1
         try:
-            with atomic_path(path) as temporary:
-                write_safetensors(temporary, state, metadata)
+            write_checked(path, state, key, json.dumps(about))
         except UserError as error:
             self.notes.not_stored = str(error)
 
@@ -86,25 +82,11 @@ _FIELDS = ("crop", "view", "points5", "matrix", "box_xyxy")
 
 
 def _read(path: Path, key: str) -> Found:
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-        state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    if metadata.get("key") != key:
-        raise ValueError("it belongs to something else")
-    if metadata.get("checksum") != _checksum(state, metadata["about"]):
-        raise ValueError("its values have changed")
-    about = json.loads(metadata["about"])
+    state, text = read_checked(path, key)
+    about = json.loads(text)
     faces = []
     for index in range(int(state["num_faces"])):
         crop, view, points5, matrix, box = (state[name][index].numpy() for name in _FIELDS)
         faces.append(FoundFace(crop, view, points5, matrix, tuple(box.tolist())))
     vectors = state["vectors"].numpy() if "vectors" in state else None
     return about["content"], FacesOfPhoto(faces, about["is_aligned"], about["assumed"]), vectors
-
-
-def _checksum(state: dict[str, torch.Tensor], about: str) -> str:
-    digest = hashlib.sha256(about.encode())
-    for name in sorted(state):
-        digest.update(f"{name}{tuple(state[name].shape)}{state[name].dtype}".encode())
-        digest.update(state[name].contiguous().numpy().tobytes())
-    return digest.hexdigest()

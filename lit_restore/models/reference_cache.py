@@ -23,15 +23,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from lit_restore.errors import UserError
-from lit_restore.image import atomic_path, to_tensor
+from lit_restore.image import to_tensor
+from lit_restore.models.checked_file import read_checked, write_checked
 from lit_restore.models.generator import OneStepGenerator, fixed_noise
 from lit_restore.models.reference_attention import ReferenceFeatures
-from lit_restore.models.tensor_file import State, write_safetensors
+from lit_restore.models.tensor_file import State
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
@@ -104,7 +105,7 @@ class ReferenceCache:
         path = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
         if path.is_file():
             try:
-                entry = _read(path, key)
+                entry, _ = read_checked(path, key)
                 notes.found += 1
                 return entry
             except (OSError, SafetensorError, ValueError, KeyError) as error:
@@ -112,8 +113,7 @@ class ReferenceCache:
         entry = _compute(generator, photo, seed)
         notes.computed += 1
         try:
-            with atomic_path(path) as temporary:
-                write_safetensors(temporary, entry, {"key": key, "checksum": _checksum(entry)})
+            write_checked(path, entry, key)
         except UserError as error:
             notes.not_stored = str(error)
         return entry
@@ -156,23 +156,3 @@ def _compute(generator: OneStepGenerator, photo: np.ndarray, seed: int) -> State
         for kind, tensors in (("key", features.keys), ("value", features.values))
         for layer, tensor in enumerate(tensors)
     }
-
-
-def _read(path: Path, key: str) -> State:
-    """The tensors of a file that is whole and was written for this key."""
-    with safe_open(path, "pt") as file:
-        metadata = file.metadata() or {}
-        entry = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (no mapping)
-    if metadata.get("key") != key:
-        raise ValueError("it belongs to something else")
-    if metadata.get("checksum") != _checksum(entry):
-        raise ValueError("its values have changed")
-    return entry
-
-
-def _checksum(entry: State) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(entry):
-        digest.update(f"{name}{tuple(entry[name].shape)}{entry[name].dtype}".encode())
-        digest.update(entry[name].contiguous().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
