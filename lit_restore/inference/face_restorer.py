@@ -20,8 +20,10 @@ from lit_restore.inference.report import FaceReport, ReferenceReport
 from lit_restore.inference.restored import RestoredFace, Settings
 from lit_restore.inference.strength import restore_faces
 from lit_restore.inference.tone import keep_coarse, match_colour
+from lit_restore.models.attention_probe import AttentionProbe
 from lit_restore.models.generator import OneStepGenerator
 from lit_restore.models.reference_cache import ReferenceCache
+from lit_restore.models.reference_shares import reference_shares
 
 LOWERED = 0.02
 """A fall of the similarity that is worth a warning; smaller ones are the network's own noise."""
@@ -36,7 +38,6 @@ class FaceRestorer:
     generator: OneStepGenerator
     identity: Identity | None
     cache: ReferenceCache | None
-    max_references: int
 
     def __call__(
         self, number: int, face: FoundFace, vector: np.ndarray | None, match: Match, settings: Settings, content: str
@@ -60,11 +61,12 @@ class FaceRestorer:
             report.person = match.person.name
         if match.action == "with references" and not (references and settings.strength > 0):
             report.action = "without references"
-            report.reason = "strength is 0" if references else "no photo of the person can be used"
+            report.reason = _why_none(settings, references)
         crops = [candidate.face.crop for candidate in references] if report.action == "with references" else []
         features = reference_keys(self.generator, crops, settings.seed, self.cache, report.cache)
         lq = to_tensor(face.crop)[None].to(self.generator.prompt_embedding.device)
-        values = restore_faces(self.generator, lq, features, settings.strength, settings.seed)[0]
+        probe = AttentionProbe(range(len(self.generator.shared_layers))) if settings.attention else None
+        values = restore_faces(self.generator, lq, features, settings.strength, settings.seed, probe)[0]
         values = ((values.float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy()
         before = face.crop.astype(np.float32) / 255
         values = keep_coarse(values, before, settings.fidelity)
@@ -76,7 +78,8 @@ class FaceRestorer:
             width = f"the face's square is {face.side_px:.0f} px wide"
             report.warnings.append(f"{width}, the restorer works at {len(face.crop)}: fine detail is lost")
         report.seconds = time.perf_counter() - started
-        return RestoredFace(report, face.crop, after, face.matrix, crops), values
+        shares = reference_shares(probe) if probe else None
+        return RestoredFace(report, face.crop, after, face.matrix, crops, shares), values
 
     def _references(
         self, person: Person, face: FoundFace, vector: np.ndarray | None, content: str, settings: Settings
@@ -87,7 +90,7 @@ class FaceRestorer:
             pose(face.points5),
             vector,
             photo=content,
-            limit=self.max_references,
+            limit=settings.max_references,
             threshold=self.identity.threshold if compare and self.identity else None,
         )
 
@@ -118,3 +121,9 @@ class FaceRestorer:
                 f"restoration lowered the similarity to {match.nearest.name}: "
                 f"{before_after[0]:.2f} -> {before_after[1]:.2f}"
             )
+
+
+def _why_none(settings: Settings, references: Sequence[Candidate]) -> str:
+    if settings.max_references == 0:
+        return "no references wanted"
+    return "strength is 0" if references else "no photo of the person can be used"

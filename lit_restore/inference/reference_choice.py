@@ -66,9 +66,10 @@ def choose_references(
             left.append(candidate)
     best = sorted(left, key=lambda candidate: -scores[candidate.name])[:limit]
     chosen = [candidate for candidate in left if candidate in best]
+    passed_over = f"{limit} better; " if limit else "none wanted; "
     for candidate in left:
         taken = candidate in chosen
-        reasons[candidate.name] = ("" if taken else f"{limit} better; ") + _described(candidate, target_pose)
+        reasons[candidate.name] = ("" if taken else passed_over) + _described(candidate, target_pose)
     used = {candidate.name for candidate in chosen}
     reports = [
         ReferenceReport(name, name in used, reason, scores.get(name), cosines.get(name))

@@ -14,6 +14,7 @@ from lit_restore.inference.matching import Strangers
 from lit_restore.inference.picture import Picture
 from lit_restore.inference.picture_file import write_picture
 from lit_restore.inference.report import FaceReport, PhotoReport
+from lit_restore.models.reference_shares import ReferenceShares
 
 Choice = Literal["all", "largest"] | int
 """Which faces of a photo: all, the largest, or one by its number, 0 being the largest."""
@@ -36,6 +37,8 @@ class Settings:
     fidelity: float
     match_colour: bool
     seed: int
+    max_references: int
+    attention: bool
 
     def __post_init__(self) -> None:
         for name in ("strength", "fidelity"):
@@ -56,6 +59,8 @@ class RestoredFace:
     """(2, 3) from pixels of the photo to pixels of ``before`` and ``after``."""
     references: list[np.ndarray]
     """uint8 RGB (S, S, 3) each: the references that were used."""
+    shares: ReferenceShares | None = None
+    """Which reference each region drew from, if that was asked for and there were references."""
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,8 @@ class RestoredPhoto:
     picture: Picture
     report: PhotoReport
     faces: list[RestoredFace]
+    original: Picture
+    """The photo as it was read."""
 
     @property
     def image(self) -> np.ndarray:

@@ -80,9 +80,10 @@ class Restorer:
         self.identity = identity if isinstance(identity, Identity) else None
         self.no_identity = None if isinstance(identity, Identity) else identity
         self.finder = FaceFinder(self.size_px, weights, str(self.device))
+        self.max_references = max_references
         self.people: dict[str, Person] = {}
         self._reader = PhotoReader(self.finder, self.identity, self.face_cache)
-        self._restore_face = FaceRestorer(self.generator, self.identity, self.cache, max_references)
+        self._restore_face = FaceRestorer(self.generator, self.identity, self.cache)
 
     @classmethod
     def from_pretrained(cls, source: str | Path, *, base: str | None = None, **options: Any) -> Restorer:
@@ -124,6 +125,8 @@ class Restorer:
         fidelity: float = 0.0,
         match_colour: bool = False,
         seed: int = 0,
+        max_references: int | None = None,
+        attention: bool = False,
     ) -> RestoredPhoto:
         """Restore the faces of a photo.
 
@@ -141,13 +144,18 @@ class Restorer:
             fidelity: of coarse shapes and colours to the photo, 0 to 1; see `keep_coarse`.
             match_colour: give each face the photo's mean colour and contrast; see `match_colour`.
             seed: of the noise; the same seed gives the same picture.
+            max_references: as many are used for a face at most; None = the restorer's number.
+            attention: also measure which reference each region draws from; the picture stays the same.
 
         Raises:
             UserError: the photo cannot be read, shows no face or none that may be restored, or references were given of
                 which none can be used.
         """
         started = time.perf_counter()
-        settings = Settings(aligned, crop, face, strangers, trust_references, strength, fidelity, match_colour, seed)
+        limit = self.max_references if max_references is None else max_references
+        settings = Settings(
+            aligned, crop, face, strangers, trust_references, strength, fidelity, match_colour, seed, limit, attention
+        )
         picture = read(photo)
         image = picture.rgb
         report = PhotoReport(name_of(photo), (image.shape[1], image.shape[0]), vars(settings))
@@ -183,7 +191,7 @@ class Restorer:
         else:
             result = picture.with_pixels(paste_faces(picture.pixels, placed))
         report.seconds = time.perf_counter() - started
-        return RestoredPhoto(result, report, restored)
+        return RestoredPhoto(result, report, restored, picture)
 
     def _given(self, references: Photo | Sequence[Photo], aligned: Alignment, photo: str) -> Person | None:
         """The person whose photos were given; None without any.
