@@ -27,11 +27,12 @@ ALLOWED = {
     "losses": GROUND | {"models", "faces", "data"},
     "metrics": GROUND | {"faces", "models", "losses", "data"},
     "visualization": GROUND,
+    "pages": GROUND,
     "attention_pictures": GROUND | {"data", "models", "metrics", "visualization"},
     "callbacks": GROUND | {"faces", "models", "losses", "metrics", "data", "visualization", "attention_pictures"},
     "training": GROUND | {"models", "losses", "data", "callbacks", "quiet"},
-    "inference": GROUND | {"models", "data", "faces"},
-    "evaluation": GROUND | {"__init__", "data", "models", "metrics", "visualization"},
+    "inference": GROUND | {"__init__", "models", "data", "faces", "pages"},
+    "evaluation": GROUND | {"__init__", "data", "models", "metrics", "visualization", "pages"},
     "experiments": GROUND | {"training", "evaluation", "metrics"},
     "commands": GROUND
     | {
@@ -55,7 +56,7 @@ HOMES = {
     "diffusers": ("models/", "training/autoencoder.py", "training/denoiser.py", "quiet.py"),  # recipes of a base
     "transformers": ("models/", "quiet.py"),
     "peft": ("models/adaptation.py",),
-    "huggingface_hub": ("models/base.py", "quiet.py"),
+    "huggingface_hub": ("models/base.py", "models/hub.py", "quiet.py"),
     "lpips": ("losses/perceptual.py",),
     "onnx": ("models/onnx_export.py",),
     "onnxscript": ("models/onnx_export.py",),
@@ -74,7 +75,7 @@ HOMES = {
     "face_alignment": ("faces/face_alignment_backend.py",),
     "albumentations": ("data/",),
     "cv2": ("data/", "faces/", "inference/", "attention_pictures.py"),
-    "PIL": ("image.py", "data/", "faces/", "inference/"),
+    "PIL": ("image.py", "data/", "faces/", "inference/", "pages/embedded.py"),
 }
 
 

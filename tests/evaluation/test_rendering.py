@@ -21,14 +21,16 @@ from lit_restore.evaluation.methods import InputCopy, NearestReference
 from lit_restore.evaluation.rendering.latex import escape, latex
 from lit_restore.evaluation.rendering.lines import lines, missing, signed
 from lit_restore.evaluation.rendering.markdown import markdown
-from lit_restore.evaluation.rendering.page import ComparedPhoto, page
-from lit_restore.evaluation.rendering.photos import address, compared_photos
+from lit_restore.evaluation.rendering.page import page
+from lit_restore.evaluation.rendering.photos import compared_photos
 from lit_restore.evaluation.rendering.spreadsheet import spreadsheet
 from lit_restore.evaluation.rendering.terminal import show
 from lit_restore.evaluation.runner import Evaluation
 from lit_restore.evaluation.table import Measured, Table
-from lit_restore.image import read_rgb, write_image
+from lit_restore.image import read_rgb
 from lit_restore.metrics.catalogue import build_metrics
+from lit_restore.pages.document import ComparedPhoto
+from lit_restore.pages.embedded import address
 
 
 @pytest.fixture
@@ -196,8 +198,7 @@ def test_pictures_of_a_part_are_the_stored_ones(photos, tmp_path: Path) -> None:
 
 
 def test_large_pictures_become_webp(tmp_path: Path) -> None:
-    write_image(picture(1, 512), tmp_path / "large.png")
-    kind, data = address(tmp_path / "large.png").split(",", 1)
+    kind, data = address(picture(1, 512)).split(",", 1)
     assert kind == "data:image/webp;base64"
     (tmp_path / "back.webp").write_bytes(base64.b64decode(data))
     difference = read_rgb(tmp_path / "back.webp").astype(int) - picture(1, 512)

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from lit_restore.evaluation.pictures import EXAMPLES_NAME, restored_files
-from lit_restore.evaluation.rendering.page import ComparedPhoto
 from lit_restore.evaluation.table import Part
-from lit_restore.image import read_rgb, write_image
-
-LOSSLESS_UP_TO_PX = 256  # above this a page of PNGs would be too large to send around
+from lit_restore.image import read_rgb
+from lit_restore.pages.document import ComparedPhoto
+from lit_restore.pages.embedded import address
 
 
 def compared_photos(part: Part) -> Mapping[str, ComparedPhoto]:
@@ -33,7 +30,7 @@ def compared_photos(part: Part) -> Mapping[str, ComparedPhoto]:
     photos = {}
     for rank, key in summary.examples.items():
         pictures = _inputs(measured[main].folder / EXAMPLES_NAME / rank)
-        pictures |= {name: address(known[key]) for name, known in files.items() if key in known}
+        pictures |= {name: address(read_rgb(known[key])) for name, known in files.items() if key in known}
         if main in pictures and len(pictures) > 1:
             photos[rank] = ComparedPhoto(f"{key}, the {rank} of {main} by {summary.examples_by}", pictures, main)
     return photos
@@ -43,20 +40,7 @@ def _inputs(folder: Path) -> dict[str, str]:
     """Degraded, truth and references of a photo, in this order."""
     names = [*("degraded", "truth"), *sorted(path.stem for path in folder.glob("reference_*.png"))]
     return {
-        name.replace("_", " "): address(folder / f"{name}.png") for name in names if (folder / f"{name}.png").is_file()
+        name.replace("_", " "): address(read_rgb(folder / f"{name}.png"))
+        for name in names
+        if (folder / f"{name}.png").is_file()
     }
-
-
-def address(path: Path, *, lossless: bool = False) -> str:
-    """The picture (lossless: a PNG file) as a ``data:`` address; large ones otherwise as WebP."""
-    image = read_rgb(path)
-    if lossless or max(image.shape[:2]) <= LOSSLESS_UP_TO_PX:
-        return _encode(path, "image/png")
-    with tempfile.TemporaryDirectory() as folder:
-        smaller = Path(folder) / "picture.webp"
-        write_image(image, smaller)
-        return _encode(smaller, "image/webp")
-
-
-def _encode(path: Path, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"

@@ -7,7 +7,6 @@ that neither names nor order nor what a program left in its files tell who made 
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -20,9 +19,9 @@ from lit_restore.errors import UserError, nearest
 from lit_restore.evaluation.inputs import EvaluationSet, Unreadable
 from lit_restore.evaluation.output_folder import OutputFolder
 from lit_restore.evaluation.pictures import RESTORED_NAME
-from lit_restore.evaluation.rendering.photos import address
 from lit_restore.evaluation.study.key import Key, Trial
-from lit_restore.image import to_uint8, write_image
+from lit_restore.image import to_uint8
+from lit_restore.pages.embedded import address
 
 QUESTIONS = {
     "identity": "Which of the two looks more like the person in the reference photos?",
@@ -97,7 +96,8 @@ def make_study(
             left_out[target.key] = shown
             continue
         names = {kind: _name(secret, target.key, kind) for kind in shown}
-        pictures |= {names[kind]: _address(picture, kind in outputs) for kind, picture in shown.items()}
+        for kind, picture in shown.items():  # what is judged is shown to the last bit
+            pictures[names[kind]] = address(to_uint8(picture), lossless=kind in outputs)
         context = [names[kind] for kind in shown if kind not in outputs]
         for pair in pairs:
             trial = _name(secret, target.key, *pair)
@@ -149,11 +149,3 @@ def _shown(
 
 def _name(secret: str, *what: str) -> str:
     return hashlib.sha256("\0".join((secret, *what)).encode()).hexdigest()[:12]
-
-
-def _address(picture: torch.Tensor, is_judged: bool) -> str:
-    """What is judged is shown to the last bit."""
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "picture.png"
-        write_image(to_uint8(picture), path)
-        return address(path, lossless=is_judged)

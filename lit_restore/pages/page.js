@@ -8,7 +8,7 @@ function compare(root, photos) {
   const [photo, left, right] = ["photo", "left", "right"].map((name) => find(`select[name=${name}]`));
   const stage = find(".stage"), [under, over] = stage.querySelectorAll("img");
   const slider = find("input[type=range]"), line = find(".line"), strip = find(".strip");
-  let zoom = 1, x = 0, y = 0; // the picture's corner lies at (x, y), in widths of the stage
+  let zoom = 1, x = 0, y = 0; // the picture's corner lies at (x, y), in widths and heights of the stage
 
   function fill(select, names, wanted) {
     select.replaceChildren(...names.map((name) => new Option(name, name, false, name === wanted)));
@@ -19,7 +19,7 @@ function compare(root, photos) {
     under.src = chosen.pictures[right.value];
     stage.querySelector(".left").textContent = left.value;
     stage.querySelector(".right").textContent = right.value;
-    const size = stage.clientWidth, move = `translate(${x * size}px, ${y * size}px) scale(${zoom})`;
+    const move = `translate(${x * stage.clientWidth}px, ${y * stage.clientHeight}px) scale(${zoom})`;
     under.style.transform = over.style.transform = move;
     const cut = (at - x) / zoom; // where the line crosses the picture, 0 to 1
     over.style.clipPath = `inset(0 ${Math.max(0, Math.min(1, 1 - cut)) * 100}% 0 0)`;
@@ -57,6 +57,8 @@ function compare(root, photos) {
   }
 
   fill(photo, Object.keys(photos), Object.keys(photos)[0]);
+  photo.parentElement.hidden = Object.keys(photos).length === 1;
+  under.addEventListener("load", () => { stage.style.aspectRatio = `${under.naturalWidth} / ${under.naturalHeight}`; });
   photo.addEventListener("change", choosePhoto);
   [left, right, slider].forEach((control) => control.addEventListener("input", draw));
   stage.addEventListener("wheel", (event) => {
@@ -65,16 +67,17 @@ function compare(root, photos) {
     zoomTo(zoom * Math.exp(-event.deltaY / 300), (event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height);
   }, { passive: false });
   stage.addEventListener("pointerdown", (event) => {
-    const size = stage.clientWidth, start = { x: event.clientX, y: event.clientY, fromX: x, fromY: y };
-    const box = stage.getBoundingClientRect(), onLine = Math.abs(event.clientX - box.left - slider.value / 100 * size) < 12;
+    const start = { x: event.clientX, y: event.clientY, fromX: x, fromY: y };
+    const box = stage.getBoundingClientRect();
+    const onLine = Math.abs(event.clientX - box.left - slider.value / 100 * box.width) < 12;
     stage.setPointerCapture(event.pointerId);
     const moved = (now) => {
       if (onLine || zoom === 1) {
-        slider.value = (now.clientX - box.left) / size * 100;
+        slider.value = (now.clientX - box.left) / box.width * 100;
         draw();
       } else {
-        x = start.fromX + (now.clientX - start.x) / size;
-        y = start.fromY + (now.clientY - start.y) / size;
+        x = start.fromX + (now.clientX - start.x) / box.width;
+        y = start.fromY + (now.clientY - start.y) / box.height;
         stay();
       }
     };

@@ -1,0 +1,1 @@
+"""Self-contained HTML pages: style, program and pictures are inside, and they make no request."""
