@@ -173,7 +173,7 @@ def _parser() -> Parser:
     parser = Parser("restore", "Restore the faces of photos with the help of good photos of the same people.", EXAMPLES)
     add = parser.add_argument
     add("--input", required=True, help="photo, or a folder of photos (JPEG, PNG, WebP, TIFF; 8 or 16 bits)")
-    add("--checkpoint", required=True, help="run folder, model folder or .ckpt file")
+    add("--checkpoint", required=True, help="run folder, model folder, .ckpt file, or owner/name on the hub")
     add("--output", required=True, help="image file (.png .jpg .webp .tif), or folder for a folder")
     people = parser.add_argument_group("people")
     people.add_argument(

@@ -25,6 +25,7 @@ from lit_restore.inference.matching import Match, Strangers, match_faces, severa
 from lit_restore.inference.paste import PlacedFace, paste_faces
 from lit_restore.inference.people import Person, PhotoReader
 from lit_restore.inference.picture import Picture
+from lit_restore.inference.publish import publish_restorer, save_restorer
 from lit_restore.inference.reference_keys import default_cache_folder
 from lit_restore.inference.report import FaceReport, PhotoReport
 from lit_restore.inference.restored import Choice, RestoredFace, RestoredPhoto, Settings
@@ -40,7 +41,7 @@ class Restorer:
 
     Args:
         generator: as `lit_restore.models.artifact.load_generator` gives it. It is changed into
-            `lit_restore.models.inference_form` and cannot be trained or saved any more.
+            `lit_restore.models.inference_form` and cannot be trained any more; what was trained is kept for saving.
         device: where it runs; None = the best there is.
         weights: folder with weight files of face detector and recognition network, before the usual ones.
         recognition: as for `load_recognizer`; None = face-reidentification-retail-0095 if its file is at hand, else
@@ -71,6 +72,7 @@ class Restorer:
         compile: bool = False,
     ) -> None:
         self.device = find_device(device)
+        self._trained = {part: adaptation.state_dict() for part, adaptation in generator.adaptations.items()}
         self.generator = inference_form(generator, device=self.device, precision=precision, compile=compile)
         self.size_px = generator.config.size_px
         folder = None if cache is False else default_cache_folder() if cache is True else cache
@@ -86,9 +88,70 @@ class Restorer:
         self._restore_face = FaceRestorer(self.generator, self.identity, self.cache)
 
     @classmethod
-    def from_pretrained(cls, source: str | Path, *, base: str | None = None, **options: Any) -> Restorer:
-        """Load a run folder, a model folder or a checkpoint; ``base`` says where the base is if it moved."""
-        return cls(load_generator(source, base=base), **options)
+    def from_pretrained(
+        cls, source: str | Path, *, revision: str | None = None, base: str | None = None, **options: Any
+    ) -> Restorer:
+        """Load a trained restorer.
+
+        Args:
+            source: a run folder, a model folder, a checkpoint, or a model on the hub as ``owner/name``; what exists on
+                this machine is always a path.
+            revision: branch, tag or commit of a model on the hub; ``owner/name@revision`` says the same.
+            base: where the base is if it moved.
+            options: of the class.
+
+        Raises:
+            UserError: as `load_generator`; the options cannot be had here.
+        """
+        return cls(load_generator(source if revision is None else f"{source}@{revision}", base=base), **options)
+
+    def save_pretrained(self, folder: str | Path, *, license: str | None = None) -> None:
+        """Write what was trained as a model folder with a model card; one that is there already is kept.
+
+        Args:
+            folder: as `from_pretrained` takes it.
+            license: for the card, as the hub writes it, such as "cc-by-nc-4.0".
+
+        Raises:
+            UserError: it cannot be written.
+        """
+        save_restorer(Path(folder), self.generator, self._trained, name=str(folder), licence=license)
+
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        commit_message: str = "Upload a restorer",
+        revision: str | None = None,
+        license: str | None = None,
+    ) -> str:
+        """Put the same on the Hugging Face hub, made public unless ``private`` or the account's settings say otherwise.
+
+        Only what was trained goes up, no photo, no cache, no path of this machine. A base that is a folder here is
+        named by its last name alone: load with ``base="owner/name"`` before, so that others find it.
+
+        Args:
+            repo_id: ``owner/name``.
+            private: whether a new repository is; None = as the account does it.
+            revision: branch to write to, made if it is not there.
+            license: as for `save_pretrained`. A model card that is there already is kept.
+
+        Returns:
+            address of the commit.
+
+        Raises:
+            UserError: nobody is logged in, may not write there, or the hub cannot be reached.
+        """
+        return publish_restorer(
+            repo_id,
+            self.generator,
+            self._trained,
+            licence=license,
+            private=private,
+            commit_message=commit_message,
+            revision=revision,
+        )
 
     def enroll(self, person: str, photos: Photo | Sequence[Photo], *, aligned: Alignment = "auto") -> Person:
         """Make a person known, by whom faces of later photos are restored.

@@ -35,6 +35,7 @@ from lit_restore.errors import UserError, nearest
 from lit_restore.image import atomic_folder
 from lit_restore.models.adaptation import PEFT_PREFIX
 from lit_restore.models.generator import FreeU, GeneratorConfig, OneStepGenerator
+from lit_restore.models.hub import fetch_model
 from lit_restore.models.tensor_file import State, damaged, read_torch_file, write_safetensors
 
 FORMAT = 2
@@ -49,19 +50,28 @@ def save_generator(generator: OneStepGenerator, folder: Path, *, iteration: int)
 
 
 def write_model(
-    folder: Path, generator: OneStepGenerator, states: Mapping[str, State], *, iteration: int, **extra: Any
+    folder: Path,
+    generator: OneStepGenerator,
+    states: Mapping[str, State],
+    *,
+    iteration: int,
+    base: str | None = None,
+    **extra: Any,
 ) -> None:
     """Write given tensors rather than the generator's own, in their precision.
 
     Args:
         states: part -> tensors under the names of `Adaptation.state_dict`.
+        base: what the base is called in there; None = as the generator calls it.
         extra: further entries of config.json, which loading ignores.
     """
+    values = asdict(generator.config)
+    values["base"] = values["base"] if base is None else base
     config = {
         "format": FORMAT,
         "iteration": iteration,
         "base_fingerprint": generator.base_fingerprint,
-        "generator": asdict(generator.config),
+        "generator": values,
         **extra,
     }
     with atomic_folder(folder, ours=("config.json", *PARTS)) as temporary:
@@ -72,7 +82,7 @@ def write_model(
                 # diffusers reads the header of the weights, peft a file beside them.
                 prefixed = {PEFT_PREFIX + key: value for key, value in adapter.items()}
                 metadata = {"lora_adapter_metadata": json.dumps(prefixed)}
-                adapter["base_model_name_or_path"] = generator.config.base
+                adapter["base_model_name_or_path"] = values["base"]
                 _write_json(temporary / part / "adapter_config.json", adapter)
             write_safetensors(temporary / part / WEIGHTS, adaptation.adapter_state(states[part]), metadata)
         _write_json(temporary / "config.json", config)
@@ -86,8 +96,8 @@ def load_generator(source: str | Path, *, base: str | None = None) -> OneStepGen
     """A trained restorer in eval mode.
 
     Args:
-        source: a folder written by `save_generator`, a run folder that contains one as ``model/``, or a training
-            checkpoint (``.ckpt``).
+        source: a folder written by `save_generator`, a run folder that contains one as ``model/``, a training
+            checkpoint (``.ckpt``), or a folder of the first two kinds on the hub, see `lit_restore.models.hub`.
         base: where the base is now, if not where the configuration says.
 
     Raises:
@@ -98,6 +108,7 @@ def load_generator(source: str | Path, *, base: str | None = None) -> OneStepGen
         config["generator"]["base"] = base
     generator = OneStepGenerator(generator_config(config["generator"], where=source))
     _load_states(generator, config, states, source)
+    generator.origin = {key: config[key] for key in ("iteration", "official") if key in config}
     return generator.requires_grad_(False).eval()
 
 
@@ -154,14 +165,7 @@ def read_model(source: str | Path) -> tuple[dict[str, Any], dict[str, State]]:
     Raises:
         UserError: nothing is there, or it is damaged or something else.
     """
-    source = Path(source)
-    if not source.exists():
-        raise UserError(
-            "no such checkpoint",
-            where=source,
-            expected="a model folder, a run folder or a .ckpt file",
-            fix="Train one with: lit_restore fit --config configs/quickstart.yaml",
-        )
+    source = Path(source) if Path(source).exists() else fetch_model(str(source))
     if source.is_file():
         return _read_checkpoint(source)
     folder = source / "model" if (source / "model" / "config.json").is_file() else source

@@ -15,6 +15,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import nn
@@ -121,6 +122,8 @@ class OneStepGenerator(nn.Module):
     def __init__(self, config: GeneratorConfig, *, seed: int = 0) -> None:
         super().__init__()
         self.config = config
+        self.origin: dict[str, Any] = {}
+        """What the file it was loaded from says of how it came about, such as the iterations of training."""
         base = load_base(config.base, vae=config.vae, prompt=config.prompt)
         self.base_fingerprint = base.fingerprint
         self.schedule = base.schedule
