@@ -147,6 +147,15 @@ def test_every_command_has_help_with_an_example(command: str, capsys: pytest.Cap
     assert capsys.readouterr().out == text
 
 
+def test_waiting_threads_sleep_unless_the_user_says_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    main(["--version"])
+    assert os.environ["OMP_WAIT_POLICY"] == "PASSIVE"
+    monkeypatch.setenv("OMP_WAIT_POLICY", "ACTIVE")
+    main(["--version"])
+    assert os.environ["OMP_WAIT_POLICY"] == "ACTIVE"
+
+
 def test_help_takes_less_than_half_a_second() -> None:
     def seconds() -> float:
         begin = time.perf_counter()

@@ -78,6 +78,11 @@ class RestoredPhoto:
         """Pixels (H, W, 3), or (H, W, 1) of a grey photo, uint8 or uint16 as the photo was; upright."""
         return self.picture.pixels
 
+    @property
+    def is_crop(self) -> bool:
+        """Whether it is the aligned face alone rather than the whole photo."""
+        return self.picture.pixels is self.faces[0].after
+
     def save(self, path: str | Path) -> None:
         """Write it with the photo's EXIF, orientation, ICC profile and alpha; see `write_picture`."""
         write_picture(self.picture, path)
