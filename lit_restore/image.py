@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     import torch
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_UMASK = os.umask(0)  # asked once: it can only be read by setting it, for all threads
+os.umask(_UMASK)
 MAX_PIXELS = 175_000_000  # 13,000 x 13,000; above this a file is more likely a decompression bomb than a photo
 
 
@@ -53,18 +55,18 @@ def open_image(path: str | Path) -> Iterator[Image.Image]:
     """
     path = Path(path)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(path) as image:
-                if image.width * image.height > MAX_PIXELS:
-                    raise UserError(
-                        "image too large",
-                        where=path,
-                        expected=f"at most {MAX_PIXELS // 10**6} megapixels",
-                        found=f"{image.width}x{image.height}",
-                        fix="Scale it down first.",
-                    )
-                yield image
+        # Set rather than switched on and off, which is not safe where several threads read.
+        warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+        with Image.open(path) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(
+                    "image too large",
+                    where=path,
+                    expected=f"at most {MAX_PIXELS // 10**6} megapixels",
+                    found=f"{image.width}x{image.height}",
+                    fix="Scale it down first.",
+                )
+            yield image
     except (FileNotFoundError, NotADirectoryError):
         raise UserError("no such image file", where=path) from None
     except IsADirectoryError:
@@ -182,9 +184,7 @@ class atomic_path:
         if error is None:
             try:
                 # mkstemp makes private files; give them the permissions an ordinary open() would.
-                mask = os.umask(0)
-                os.umask(mask)
-                self.temporary.chmod(0o666 & ~mask)
+                self.temporary.chmod(0o666 & ~_UMASK)
                 os.replace(self.temporary, self.path)
                 return
             except OSError as failure:
@@ -222,9 +222,7 @@ class atomic_folder:
     def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> None:
         if error is None:
             try:
-                mask = os.umask(0)
-                os.umask(mask)
-                self.temporary.chmod(0o777 & ~mask)
+                self.temporary.chmod(0o777 & ~_UMASK)
                 self._take_place()
                 return
             except OSError as failure:

@@ -1,4 +1,4 @@
-"""One face: choose its references, restore it, and see whether it became more like the person."""
+"""One face, before and after the networks: its references, and whether it became more like the person."""
 
 from __future__ import annotations
 
@@ -8,22 +8,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from lit_restore.image import fit_square, to_tensor
+from lit_restore.image import fit_square
+from lit_restore.inference.face_batches import FaceWork
 from lit_restore.inference.face_quality import pose
 from lit_restore.inference.found_faces import VIEW_PX, FoundFace
 from lit_restore.inference.identity import Identity
 from lit_restore.inference.matching import Match
 from lit_restore.inference.people import Candidate, Person, mean_vector
 from lit_restore.inference.reference_choice import choose_references
-from lit_restore.inference.reference_keys import reference_keys
 from lit_restore.inference.report import FaceReport, ReferenceReport
 from lit_restore.inference.restored import RestoredFace, Settings
-from lit_restore.inference.strength import restore_faces
 from lit_restore.inference.tone import keep_coarse, match_colour
-from lit_restore.models.attention_probe import AttentionProbe
-from lit_restore.models.generator import OneStepGenerator
-from lit_restore.models.reference_cache import ReferenceCache
-from lit_restore.models.reference_shares import reference_shares
 
 LOWERED = 0.02
 """A fall of the similarity that is worth a warning; smaller ones are the network's own noise."""
@@ -33,25 +28,20 @@ LARGE = 1.5
 
 @dataclass(frozen=True)
 class FaceRestorer:
-    """Restores faces that were found and matched."""
+    """What happens to faces that were found and matched; `FaceBatches` does the part in between."""
 
-    generator: OneStepGenerator
     identity: Identity | None
-    cache: ReferenceCache | None
 
-    def __call__(
+    def plan(
         self, number: int, face: FoundFace, vector: np.ndarray | None, match: Match, settings: Settings, content: str
-    ) -> tuple[RestoredFace, np.ndarray]:
-        """Restore one face.
+    ) -> FaceWork:
+        """Choose the references of one face.
 
         Args:
             number: of the face in its photo.
             vector: of the face, (D,); None where nobody can compare.
             match: whose references it gets.
             content: of the photo it is from.
-
-        Returns:
-            the face with its report, and its values as float32 (S, S, 3) in [0, 1].
         """
         started = time.perf_counter()
         report = FaceReport(number, face.box_xyxy, match.action, match.reason, warnings=list(match.warnings))
@@ -62,24 +52,31 @@ class FaceRestorer:
         if match.action == "with references" and not (references and settings.strength > 0):
             report.action = "without references"
             report.reason = _why_none(settings, references)
-        crops = [candidate.face.crop for candidate in references] if report.action == "with references" else []
-        features = reference_keys(self.generator, crops, settings.seed, self.cache, report.cache)
-        lq = to_tensor(face.crop)[None].to(self.generator.prompt_embedding.device)
-        probe = AttentionProbe(range(len(self.generator.shared_layers))) if settings.attention else None
-        values = restore_faces(self.generator, lq, features, settings.strength, settings.seed, probe)[0]
-        values = ((values.float().clamp(-1, 1) + 1) / 2).permute(1, 2, 0).cpu().numpy()
+        report.seconds = time.perf_counter() - started
+        return FaceWork(face, vector, match, content, settings, report, references)
+
+    def finish(self, work: FaceWork) -> tuple[RestoredFace, np.ndarray]:
+        """Make of what the networks gave what was asked for, and compare it with the references.
+
+        Args:
+            work: with its ``values``.
+
+        Returns:
+            the face with its report, and its values as float32 (S, S, 3) in [0, 1].
+        """
+        started = time.perf_counter()
+        face, report, settings = work.face, work.report, work.settings
         before = face.crop.astype(np.float32) / 255
-        values = keep_coarse(values, before, settings.fidelity)
+        values = keep_coarse(work.values, before, settings.fidelity)
         if settings.match_colour:
             values = match_colour(values, before)
         after = np.rint(values * 255).astype(np.uint8)
-        self._compare(report, face, after, vector, match, references, content)
+        self._compare(work, after)
         if face.side_px > LARGE * len(face.crop):
             width = f"the face's square is {face.side_px:.0f} px wide"
             report.warnings.append(f"{width}, the restorer works at {len(face.crop)}: fine detail is lost")
-        report.seconds = time.perf_counter() - started
-        shares = reference_shares(probe) if probe else None
-        return RestoredFace(report, face.crop, after, face.matrix, crops, shares), values
+        report.seconds += time.perf_counter() - started
+        return RestoredFace(report, face.crop, after, face.matrix, work.crops, work.shares), values
 
     def _references(
         self, person: Person, face: FoundFace, vector: np.ndarray | None, content: str, settings: Settings
@@ -94,27 +91,20 @@ class FaceRestorer:
             threshold=self.identity.threshold if compare and self.identity else None,
         )
 
-    def _compare(
-        self,
-        report: FaceReport,
-        face: FoundFace,
-        after: np.ndarray,
-        vector: np.ndarray | None,
-        match: Match,
-        references: Sequence[Candidate],
-        content: str,
-    ) -> None:
+    def _compare(self, work: FaceWork, after: np.ndarray) -> None:
         """Similarity to the references before and after; to the nearest person where none are used."""
+        report, match, vector = work.report, work.match, work.vector
         if vector is None or self.identity is None or match.nearest is None:
             return
         # The same points for both: a restoration cannot move its own crop.
-        (restored,) = self.identity([fit_square(after, VIEW_PX)], [face.points5])
-        known = [candidate.vector for candidate in references if candidate.vector is not None]
+        (restored,) = self.identity([fit_square(after, VIEW_PX)], [work.face.points5])
+        known = [candidate.vector for candidate in work.references if candidate.vector is not None]
         if known:
             mean = mean_vector(known)
             before_after = float(mean @ vector), float(mean @ restored)
         else:
-            before_after = match.nearest.similarity(vector, content), match.nearest.similarity(restored, content)
+            similarity = match.nearest.similarity
+            before_after = similarity(vector, work.content), similarity(restored, work.content)
         report.similarity_before, report.similarity_after = before_after
         if match.person is not None and before_after[1] < before_after[0] - LOWERED:
             report.warnings.append(

@@ -28,17 +28,18 @@ class Settings:
         UserError: strength or fidelity is not between 0 and 1.
     """
 
-    aligned: Alignment
-    crop: bool
-    face: Choice
-    strangers: Strangers
-    trust_references: bool
-    strength: float
-    fidelity: float
-    match_colour: bool
-    seed: int
-    max_references: int
-    attention: bool
+    aligned: Alignment = "auto"
+    crop: bool = False
+    face: Choice = "all"
+    strangers: Strangers = "leave"
+    trust_references: bool = False
+    strength: float = 1.0
+    fidelity: float = 0.0
+    match_colour: bool = False
+    seed: int = 0
+    max_references: int | None = None
+    """None = the restorer's number, which takes its place before anything is restored."""
+    attention: bool = False
 
     def __post_init__(self) -> None:
         for name in ("strength", "fidelity"):

@@ -8,28 +8,29 @@ restorer.restore("group.jpg").save("restored.png")
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
 from lit_restore.errors import UserError
 from lit_restore.inference.device import find_device
+from lit_restore.inference.face_batches import FaceBatches, default_batch
 from lit_restore.inference.face_cache import FaceCache
 from lit_restore.inference.face_restorer import FaceRestorer
-from lit_restore.inference.found_faces import Alignment, FaceFinder, FoundFace
+from lit_restore.inference.found_faces import Alignment, FaceFinder
 from lit_restore.inference.identity import Identity, find_identity
-from lit_restore.inference.matching import Match, Strangers, match_faces, several_faces
-from lit_restore.inference.paste import PlacedFace, paste_faces
+from lit_restore.inference.matching import Strangers
 from lit_restore.inference.people import Person, PhotoReader
+from lit_restore.inference.photo_restorer import PhotoRestorer, PhotoWork, nothing_usable
+from lit_restore.inference.photo_stream import WAITING_PIXELS, read_ahead
 from lit_restore.inference.picture import Picture
 from lit_restore.inference.publish import publish_restorer, save_restorer
 from lit_restore.inference.reference_keys import default_cache_folder
-from lit_restore.inference.report import FaceReport, PhotoReport
-from lit_restore.inference.restored import Choice, RestoredFace, RestoredPhoto, Settings
-from lit_restore.inference.sources import Photo, digest, list_photos, name_of, read
+from lit_restore.inference.restored import Choice, RestoredPhoto, Settings
+from lit_restore.inference.sources import Photo, list_photos, name_of, read
 from lit_restore.models.artifact import load_generator
 from lit_restore.models.generator import OneStepGenerator
 from lit_restore.models.inference_form import Precision, inference_form
@@ -50,6 +51,7 @@ class Restorer:
         max_references: as many are used for a face at most.
         cache: folder for the references' faces, keys and values; True = `default_cache_folder`, False = none.
         precision: of the networks, see `inference_form`.
+        batch: faces at once, of one photo or of several (`restore_many`); None = `default_batch`.
         compile: hand the networks to ``torch.compile``.
 
     Attributes:
@@ -69,6 +71,7 @@ class Restorer:
         max_references: int = 4,
         cache: str | Path | bool = True,
         precision: Precision = "auto",
+        batch: int | None = None,
         compile: bool = False,
     ) -> None:
         self.device = find_device(device)
@@ -85,7 +88,8 @@ class Restorer:
         self.max_references = max_references
         self.people: dict[str, Person] = {}
         self._reader = PhotoReader(self.finder, self.identity, self.face_cache)
-        self._restore_face = FaceRestorer(self.generator, self.identity, self.cache)
+        self._photos = PhotoRestorer(self.finder, self.identity, FaceRestorer(self.identity))
+        self._batches = FaceBatches(self.generator, self.cache, batch or default_batch(self.device))
 
     @classmethod
     def from_pretrained(
@@ -170,7 +174,7 @@ class Restorer:
             raise self.no_identity
         known = self._reader.person(person, list_photos(photos), aligned)
         if not known.candidates:
-            raise _nothing_usable(known.refused, f"none of the photos of {person} can be used")
+            raise nothing_usable(known.refused, f"none of the photos of {person} can be used")
         self.people[person] = known
         return known
 
@@ -215,125 +219,86 @@ class Restorer:
                 which none can be used.
         """
         started = time.perf_counter()
-        limit = self.max_references if max_references is None else max_references
-        settings = Settings(
-            aligned, crop, face, strangers, trust_references, strength, fidelity, match_colour, seed, limit, attention
+        settings = self._settings(
+            aligned=aligned,
+            crop=crop,
+            face=face,
+            strangers=strangers,
+            trust_references=trust_references,
+            strength=strength,
+            fidelity=fidelity,
+            match_colour=match_colour,
+            seed=seed,
+            max_references=max_references,
+            attention=attention,
         )
         picture = read(photo)
-        image = picture.rgb
-        report = PhotoReport(name_of(photo), (image.shape[1], image.shape[0]), vars(settings))
-        found = self.finder(image, settings.aligned)
-        if found.assumed:
-            report.taken_as_aligned[report.name] = found.assumed
-        numbers = _choose(found.faces, settings.face, report.name)
-        faces = [found.faces[number] for number in numbers]
-        content = digest(image)
-        given = self._given(references, settings.aligned, content)
-        if given:
-            report.taken_as_aligned |= given.taken_as_aligned
-        people = [given] if given else list(self.people.values())
-        vectors = self._vectors(faces) if people else None
-        matches = self._match(faces, vectors, people, content, settings, certain=given is not None)
-        if settings.crop and sum(match.action != "left" for match in matches) > 1:
-            raise several_faces(faces)
-        restored: list[RestoredFace] = []
-        placed: list[PlacedFace] = []
-        for index, (number, face, match) in enumerate(zip(numbers, faces, matches, strict=True)):
-            if match.action == "left":
-                report.faces.append(_left(number, face, match))
-                continue
-            vector = None if vectors is None else vectors[index]
-            one, values = self._restore_face(number, face, vector, match, settings, content)
-            report.faces.append(one.report)
-            restored.append(one)
-            placed.append(PlacedFace(values, face.matrix))
-        if not restored:
-            raise _nobody(report)
-        if found.is_aligned or settings.crop:
-            result = Picture(restored[0].after)
-        else:
-            result = picture.with_pixels(paste_faces(picture.pixels, placed))
-        report.seconds = time.perf_counter() - started
-        return RestoredPhoto(result, report, restored, picture)
+        work = self._photos.plan(
+            name_of(photo), picture, self._given(references, settings), list(self.people.values()), settings
+        )
+        self._batches(work.to_restore)
+        restored = self._photos.finish(work)
+        restored.report.seconds = time.perf_counter() - started
+        return restored
 
-    def _given(self, references: Photo | Sequence[Photo], aligned: Alignment, photo: str) -> Person | None:
-        """The person whose photos were given; None without any.
+    def restore_many(
+        self, photos: Iterable[Photo], references: Photo | Sequence[Photo] = (), **settings: Any
+    ) -> Iterator[tuple[Photo, RestoredPhoto | UserError]]:
+        """Restore many photos, faces of several of them at a time, while the next ones are read.
+
+        Args:
+            photos: of any number; a few are looked at ahead of what has come out.
+            references, settings: as for `restore`, for all of them.
+
+        Yields:
+            in order, every photo with what became of it, or with why nothing did. That of a batch of one face is to the
+            bit what `restore` gives.
 
         Raises:
-            UserError: none of them can be used.
+            UserError: the references are not there.
         """
+        chosen = self._settings(**settings)
+        given = self._given(references, chosen)
+        waiting: list[tuple[Photo, PhotoWork | UserError]] = []
+        for photo, picture in read_ahead(photos):
+            waiting.append((photo, self._planned(photo, picture, given, chosen)))
+            works = [work for _, work in waiting if isinstance(work, PhotoWork)]
+            num_pixels = sum(work.picture.pixels[..., 0].size for work in works)
+            if sum(len(work.to_restore) for work in works) >= self._batches.size or num_pixels >= WAITING_PIXELS:
+                yield from self._finished(waiting)
+                waiting = []
+        yield from self._finished(waiting)
+
+    def _planned(
+        self, photo: Photo, picture: Picture | UserError, given: Person | None, settings: Settings
+    ) -> PhotoWork | UserError:
+        if isinstance(picture, UserError):
+            return picture
+        try:
+            return self._photos.plan(name_of(photo), picture, given, list(self.people.values()), settings)
+        except UserError as error:
+            return error
+
+    def _finished(
+        self, waiting: Sequence[tuple[Photo, PhotoWork | UserError]]
+    ) -> Iterator[tuple[Photo, RestoredPhoto | UserError]]:
+        works = [work for _, work in waiting if isinstance(work, PhotoWork)]
+        failure = None
+        try:
+            self._batches([face for work in works for face in work.to_restore])
+        except UserError as error:
+            failure = error
+        for photo, work in waiting:
+            yield photo, work if isinstance(work, UserError) else failure or self._photos.finish(work)
+
+    def _settings(self, **values: Any) -> Settings:
+        settings = Settings(**values)
+        return replace(settings, max_references=self.max_references) if settings.max_references is None else settings
+
+    def _given(self, references: Photo | Sequence[Photo], settings: Settings) -> Person | None:
+        """The person whose photos were given; None without any."""
         photos = list_photos(references)
         if not photos:
             return None
         name = Path(references).resolve().name if isinstance(references, (str, Path)) else "the references"
-        person = self._reader.person(name, photos, aligned)
-        if not any(candidate.content != photo for candidate in person.candidates):
-            itself = {candidate.name: "the photo itself" for candidate in person.candidates}
-            raise _nothing_usable({**itself, **person.refused}, "none of the references can be used")
-        return person
-
-    def _vectors(self, faces: Sequence[FoundFace]) -> np.ndarray | None:
-        if self.identity is None:
-            return None
-        return self.identity([face.view for face in faces], [face.points5 for face in faces])
-
-    def _match(
-        self,
-        faces: Sequence[FoundFace],
-        vectors: np.ndarray | None,
-        people: Sequence[Person],
-        content: str,
-        settings: Settings,
-        certain: bool,
-    ) -> list[Match]:
-        return match_faces(
-            faces,
-            vectors,
-            people,
-            threshold=0.0 if self.identity is None else self.identity.threshold,
-            photo=content,
-            strangers=settings.strangers,
-            certain=certain,
-            trust=settings.trust_references and certain,
-        )
-
-
-def _choose(faces: Sequence[FoundFace], choice: Choice, where: str) -> list[int]:
-    if not faces:
-        raise UserError(
-            "no face found",
-            where=where,
-            fix="Turn the photo upright, crop it closer to the face, or pass an already aligned face.",
-        )
-    if choice == "all":
-        return list(range(len(faces)))
-    if choice == "largest":
-        return [0]
-    if isinstance(choice, int) and 0 <= choice < len(faces):
-        return [choice]
-    listed = ", ".join(f"{number}: {face.text}" for number, face in enumerate(faces))
-    raise UserError(
-        "no such face", where=where, expected="'all', 'largest' or a number below", found=f"{choice!r} ({listed})"
-    )
-
-
-def _left(number: int, face: FoundFace, match: Match) -> FaceReport:
-    return FaceReport(number, face.box_xyxy, "left", match.reason, similarity_before=match.similarity)
-
-
-def _nothing_usable(refused: dict[str, str], what: str) -> UserError:
-    return UserError(
-        what,
-        found="; ".join(f"{name}: {reason}" for name, reason in refused.items()),
-        fix="Give other photos, or none to restore without references.",
-    )
-
-
-def _nobody(report: PhotoReport) -> UserError:
-    more = f" and {len(report.faces) - 6} more" if len(report.faces) > 6 else ""
-    return UserError(
-        "no face of a known person",
-        where=report.name,
-        found="; ".join(f"face {face.number}: {face.reason}" for face in report.faces[:6]) + more,
-        fix="--strangers blind restores faces of others without references.",
-    )
+        return self._reader.person(name, photos, settings.aligned)
