@@ -13,7 +13,7 @@ from lit_restore.quiet import hide_loading_bars, quiet_libraries
 
 if TYPE_CHECKING:
     from lit_restore.commands.restore_jobs import Jobs
-    from lit_restore.inference import Photo, Restorer
+    from lit_restore.inference import Photo, ReportPage, Restorer
 
 EXAMPLES = """\
 A photo comes back whole, with every pixel outside of the faces as it was; a photo that is an aligned face already, or
@@ -48,7 +48,10 @@ def main(argv: list[str]) -> int:
         references = [] if options.references in (None, "0") else list_photos(options.references)
         people = people_in(Path(options.people)) if options.people else {}
         jobs = find_jobs(source, output, options.format)
-        protect(list(jobs), [*jobs.values(), *references, *(photo for photos in people.values() for photo in photos)])
+        report = _report_path(options.report)
+        protect(
+            [*jobs, *report], [*jobs.values(), *references, *(photo for photos in people.values() for photo in photos)]
+        )
         if options.dry_run:
             for target, photo in jobs.items():
                 print(f"{photo} -> {target}")
@@ -56,13 +59,29 @@ def main(argv: list[str]) -> int:
                 print(f"{person}: {len(photos)} photos")
             print(f"{len(references)} references, at most {options.max_references} are used for a face")
             return 0
-        check_writable(next(iter(jobs)).parent)
+        for target in (next(iter(jobs)), *report):
+            check_writable(target.parent)
         restorer = _load(options)
         _enroll(restorer, people, options)
+        page = _page(restorer, options) if report else None
         given = options.references if references else ()
         if source.is_dir():
-            return _restore_folder(restorer, jobs, given, options)
-        return _restore_photo(restorer, jobs, given, options)
+            return _restore_folder(restorer, jobs, given, options, page)
+        return _restore_photo(restorer, jobs, given, options, page)
+
+
+def _report_path(text: str | None) -> list[Path]:
+    if text is None:
+        return []
+    if Path(text).suffix.lower() not in (".html", ".htm"):
+        raise UserError("the report is an HTML page", where=text, expected="a name that ends in .html")
+    return [Path(text)]
+
+
+def _page(restorer: Restorer, options: Namespace) -> ReportPage:
+    from lit_restore.inference import ReportPage
+
+    return ReportPage(restorer, checkpoint=options.checkpoint)
 
 
 def _load(options: Namespace) -> Restorer:
@@ -104,16 +123,21 @@ def _enroll(restorer: Restorer, people: dict[str, list[Path]], options: Namespac
 
 def _settings(options: Namespace) -> dict[str, object]:
     names = ("aligned", "crop", "face", "strangers", "trust_references", "strength", "fidelity", "match_colour", "seed")
-    return {name: getattr(options, name) for name in names}
+    return {name: getattr(options, name) for name in names} | {"attention": options.report is not None}
 
 
-def _restore_photo(restorer: Restorer, jobs: Jobs, references: Photo | tuple[()], options: Namespace) -> int:
+def _restore_photo(
+    restorer: Restorer, jobs: Jobs, references: Photo | tuple[()], options: Namespace, page: ReportPage | None
+) -> int:
     from lit_restore.commands.restore_words import Notes, face_lines, summary
 
     notes = Notes(restorer)
     ((target, photo),) = jobs.items()
     restored = restorer.restore(photo, references, **_settings(options))
     restored.save(target)
+    if page is not None:
+        page.add(restored)
+        page.write(options.report)
     notes.add(restored.report, target)
     for line in face_lines(restored.report):
         print(line)
@@ -122,7 +146,9 @@ def _restore_photo(restorer: Restorer, jobs: Jobs, references: Photo | tuple[()]
     return 0
 
 
-def _restore_folder(restorer: Restorer, jobs: Jobs, references: Photo | tuple[()], options: Namespace) -> int:
+def _restore_folder(
+    restorer: Restorer, jobs: Jobs, references: Photo | tuple[()], options: Namespace, page: ReportPage | None
+) -> int:
     from tqdm import tqdm
 
     from lit_restore.commands.restore_words import Notes, summary
@@ -133,15 +159,23 @@ def _restore_folder(restorer: Restorer, jobs: Jobs, references: Photo | tuple[()
     for target, photo in tqdm(jobs.items(), desc="Restoring", unit="photo"):
         if target.exists() and not options.overwrite:
             there_already += 1  # an interrupted run goes on where it was
+            if page is not None:
+                page.skip(photo.name, "its output was there before; --overwrite redoes it")
             continue
         try:
             restored = restorer.restore(photo, references, **_settings(options))
             restored.save(target)
         except UserError as error:
             failures.setdefault(str(error), []).append(photo.name)
+            if page is not None:
+                page.skip(photo.name, str(error))
         else:
+            if page is not None:
+                page.add(restored)
             notes.add(restored.report, target)
             tqdm.write(f"{photo.name}: {summary(restored.report)}")
+    if page is not None:
+        page.write(options.report)
     notes.show(sys.stderr)
     for reason, names in failures.items():
         print(f"skipped {', '.join(names)}: {reason}", file=sys.stderr)
@@ -221,6 +255,9 @@ def _parser() -> Parser:
         choices=["png", "tif", "webp", "jpg", "same"],
         default="png",
         help="of the files in an output folder (default png, which like tif and webp keeps every pixel)",
+    )
+    result.add_argument(
+        "--report", help="HTML page with before and after, identity, and which reference each region drew from"
     )
     result.add_argument("--overwrite", action="store_true", help="redo photos whose output exists (folders)")
     result.add_argument("--dry-run", action="store_true", help="only say which file would become which")

@@ -2,6 +2,7 @@
 
 from lit_restore.inference.device import find_device
 from lit_restore.inference.report import FaceReport, PhotoReport, ReferenceReport
+from lit_restore.inference.report_page import ReportPage
 from lit_restore.inference.restored import RestoredFace, RestoredPhoto, Settings
 from lit_restore.inference.restorer import Restorer
 from lit_restore.inference.sources import Photo, list_photos
@@ -11,6 +12,7 @@ __all__ = [
     "Photo",
     "PhotoReport",
     "ReferenceReport",
+    "ReportPage",
     "RestoredFace",
     "RestoredPhoto",
     "Restorer",
