@@ -15,6 +15,7 @@ from lit_restore.errors import UserError
 from lit_restore.evaluation.methods import Outcome
 from lit_restore.evaluation.protocol import Protocol
 from lit_restore.models.artifact import load_generator
+from lit_restore.models.attention_probe import AttentionProbe
 from lit_restore.models.generator import OneStepGenerator, fixed_noise
 from lit_restore.models.recognition import PUBLIC
 from lit_restore.models.reference_attention import ReferenceFeatures
@@ -87,6 +88,20 @@ class Checkpoint:
                 draw=fixed_noise(self.noise_seed, self.device),
             )
         return list(restored.float())
+
+    @torch.inference_mode()
+    def attention(self, batch: RestorationBatch) -> AttentionProbe:
+        """What the shared attention sees while the photos are restored; empty without references."""
+        probe = AttentionProbe(range(len(self.generator.shared_layers)))
+        with self._autocast():
+            self.generator(
+                batch["lq"],
+                batch["references"],
+                batch["reference_mask"],
+                draw=fixed_noise(self.noise_seed, self.device),
+                probe=probe,
+            )
+        return probe
 
     @torch.inference_mode()
     def look_at_references(self, batch: RestorationBatch) -> ReferenceFeatures | None:

@@ -46,6 +46,7 @@ from lit_restore.evaluation.timing import Timing, measure
 from lit_restore.image import atomic_path, read_rgb, to_tensor, to_uint8, write_image
 from lit_restore.metrics.catalogue import COLUMNS, SetMetric
 from lit_restore.metrics.measurement import Metric, MetricInfo
+from lit_restore.metrics.network_attention import NetworkAttention
 from lit_restore.types import RestorationBatch
 
 PROTOCOL_NAME = "protocol.json"
@@ -76,7 +77,8 @@ class Evaluation:
         remarks: Sequence[str] = (),
         timing: Timing | None = None,
     ) -> None:
-        self.photos, self.method, self.metrics, self.set_metrics = photos, method, list(metrics), list(set_metrics)
+        self.photos, self.method, self.set_metrics = photos, method, list(set_metrics)
+        self.metrics = [metric.of(method) if isinstance(metric, NetworkAttention) else metric for metric in metrics]
         self.columns = _columns(self.metrics)
         self.set_columns = _columns(self.set_metrics)
         self.device = torch.device("cpu")

@@ -6,6 +6,7 @@
     id_NETWORK                            and a recognition network; four columns
     landmarks                             and a face detector with 68 points; three columns
     regions                               and landmarks of the truth, or a face detector; three columns
+    attention_mass                        a checkpoint, landmarks and references; two columns
     niqe                                  restoration, and a small file of statistics
     musiq clipiqa maniqa                  restoration, the package pyiqa, and a network
     fid                                   all restorations and truths, the package torch-fidelity; also gives kid
@@ -42,6 +43,8 @@ from lit_restore.metrics.landmarks import LandmarkDistance
 from lit_restore.metrics.lpips import INFO as LPIPS
 from lit_restore.metrics.lpips import lpips_metric
 from lit_restore.metrics.measurement import Metric, MetricInfo
+from lit_restore.metrics.network_attention import COLUMNS as ATTENTION
+from lit_restore.metrics.network_attention import NetworkAttention
 from lit_restore.metrics.niqe import INFO as NIQE
 from lit_restore.metrics.niqe import Luma, niqe_metric
 from lit_restore.metrics.regions import COLUMNS as REGIONS
@@ -171,6 +174,7 @@ CATALOGUE: dict[str, Entry] = {
     },
     "landmarks": Entry(lambda _: LandmarkDistance(), LANDMARKS),
     "regions": Entry(lambda options: RegionError(options.points), REGIONS),
+    "attention_mass": Entry(lambda _: NetworkAttention(), ATTENTION, needs=("references",)),
     "niqe": Entry(lambda options: niqe_metric(options.weights.get("niqe"), options.luma), {"niqe": NIQE}, needs=()),
     **{
         name: Entry(

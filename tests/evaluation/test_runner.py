@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from lit_restore.data.collate import collate
+from lit_restore.data.synthetic_folder import SyntheticPeople
 from lit_restore.errors import UserError
 from lit_restore.evaluation.checkpoint_method import Checkpoint
 from lit_restore.evaluation.inputs import EvaluationSet, InputChoice
@@ -22,8 +23,11 @@ from lit_restore.evaluation.methods import InputCopy, NearestReference
 from lit_restore.evaluation.output_folder import OutputFolder
 from lit_restore.evaluation.pictures import restored_files
 from lit_restore.image import read_rgb, to_uint8
+from lit_restore.metrics.attention import landmark_attention_mass
 from lit_restore.metrics.image import psnr, ssim
 from lit_restore.metrics.measurement import unit
+from lit_restore.models.attention_probe import AttentionProbe
+from lit_restore.models.generator import fixed_noise
 
 
 def images_csv(folder: Path) -> dict[str, dict[str, str]]:
@@ -206,3 +210,36 @@ def test_two_processes_share_the_photos(people: Path, tmp_path: Path) -> None:
         assert alone == shared
         lines = [len(path.read_text().splitlines()) for path in sorted((tmp_path / "2" / name / "rows").iterdir())]
         assert lines == [4, 4]
+
+
+def test_attention_mass_looks_into_the_restorer(model: Path, evaluate: Callable, tmp_path: Path) -> None:
+    choice = InputChoice(
+        synthetic=SyntheticPeople(identities=3, images_per_identity=2, seed=1),
+        size_px=64,
+        split="all",
+        num_references=1,
+        cache_dir=str(tmp_path / "cache"),
+    )
+    photos, method = EvaluationSet(choice), Checkpoint(model, size_px=64)
+    evaluate(photos, method, metrics=("attention_mass",), batch_size=3)
+    rows = list(images_csv(tmp_path / "out").values())
+    for number in (0, 5):
+        batch, probe = collate([photos[number]]), AttentionProbe(range(len(method.generator.shared_layers)))
+        with torch.no_grad():
+            draw = fixed_noise(0)
+            method.generator(batch["lq"], batch["references"], batch["reference_mask"], draw=draw, probe=probe)
+        layers = [landmark_attention_mass(seen.sample(0), batch, 0) for seen in probe.seen.values()]
+        expected = np.mean([layer.mass for layer in layers]), np.mean([layer.even for layer in layers])
+        assert float(rows[number]["attention_mass"]) == pytest.approx(expected[0], abs=1e-5)
+        assert float(rows[number]["attention_mass_even"]) == pytest.approx(expected[1], abs=1e-6)
+
+
+def test_attention_mass_has_no_value_without_references_and_is_refused_for_pictures(
+    photos: EvaluationSet, choice: InputChoice, model: Path, evaluate: Callable, tmp_path: Path
+) -> None:
+    none = EvaluationSet(replace(choice, num_references=0, limit=1))
+    summary = evaluate(none, Checkpoint(model, size_px=64), metrics=("psnr", "attention_mass"))
+    assert summary.metrics["attention_mass"].estimate is None
+    assert images_csv(tmp_path / "out")["anna/0.png"]["psnr"] != ""
+    with pytest.raises(UserError, match=r"looks into a trained restorer; expected a checkpoint; found degraded-input"):
+        evaluate(photos, InputCopy(), folder="copy", metrics=("attention_mass",))
