@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentTypeError, Namespace
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lit_restore.commands.arguments import Parser, at_least
+from lit_restore.commands.restorer_options import add_restorer_options, load_restorer, share
 from lit_restore.errors import UserError
-from lit_restore.quiet import hide_loading_bars, quiet_libraries
+from lit_restore.quiet import quiet_libraries
 
 if TYPE_CHECKING:
     from lit_restore.commands.restore_jobs import Jobs
@@ -61,7 +63,7 @@ def main(argv: list[str]) -> int:
             return 0
         for target in (next(iter(jobs)), *report):
             check_writable(target.parent)
-        restorer = _load(options)
+        restorer = load_restorer(options, max_references=options.max_references)
         _enroll(restorer, people, options)
         page = _page(restorer, options) if report else None
         given = options.references if references else ()
@@ -82,24 +84,6 @@ def _page(restorer: Restorer, options: Namespace) -> ReportPage:
     from lit_restore.inference import ReportPage
 
     return ReportPage(restorer, checkpoint=options.checkpoint)
-
-
-def _load(options: Namespace) -> Restorer:
-    from lit_restore.inference import Restorer, find_device
-
-    device = find_device(options.device)  # before anything large is read
-    hide_loading_bars()
-    return Restorer.from_pretrained(
-        options.checkpoint,
-        base=options.base,
-        device=device,
-        weights=options.weights,
-        recognition=options.recognition,
-        threshold=options.threshold,
-        max_references=options.max_references,
-        cache=False if options.no_cache else options.cache or True,
-        precision=options.precision,
-    )
 
 
 def _enroll(restorer: Restorer, people: dict[str, list[Path]], options: Namespace) -> None:
@@ -152,30 +136,43 @@ def _restore_folder(
     from tqdm import tqdm
 
     from lit_restore.commands.restore_words import Notes, summary
+    from lit_restore.inference import write_behind
 
     notes = Notes(restorer)
     there_already = 0
     failures: dict[str, list[str]] = {}
-    for target, photo in tqdm(jobs.items(), desc="Restoring", unit="photo"):
-        if target.exists() and not options.overwrite:
+    targets = {photo: target for target, photo in jobs.items()}
+    bar = tqdm(total=len(jobs), desc="Restoring", unit="photo")
+
+    def to_do() -> Iterator[Path]:
+        nonlocal there_already
+        for target, photo in jobs.items():
+            if options.overwrite or not target.exists():
+                yield photo
+                continue
             there_already += 1  # an interrupted run goes on where it was
+            bar.update()
             if page is not None:
                 page.skip(photo.name, "its output was there before; --overwrite redoes it")
-            continue
-        try:
-            restored = restorer.restore(photo, references, **_settings(options))
-            restored.save(target)
-        except UserError as error:
-            failures.setdefault(str(error), []).append(photo.name)
-            if page is not None:
-                page.skip(photo.name, str(error))
-        else:
+
+    results = restorer.restore_many(to_do(), references, **_settings(options))
+    try:
+        for target, restored in write_behind((targets[photo], result) for photo, result in results):
+            photo = jobs[target]
+            bar.update()
+            if isinstance(restored, UserError):
+                failures.setdefault(str(restored), []).append(photo.name)
+                if page is not None:
+                    page.skip(photo.name, str(restored))
+                continue
             if page is not None:
                 page.add(restored)
             notes.add(restored.report, target)
             tqdm.write(f"{photo.name}: {summary(restored.report)}")
-    if page is not None:
-        page.write(options.report)
+    finally:
+        bar.close()
+        if page is not None:
+            page.write(options.report)
     notes.show(sys.stderr)
     for reason, names in failures.items():
         print(f"skipped {', '.join(names)}: {reason}", file=sys.stderr)
@@ -193,21 +190,10 @@ def _face(text: str) -> str | int:
     raise ArgumentTypeError(f"expected 'all', 'largest' or a number, found '{text}'")
 
 
-def _share(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if 0 <= value <= 1:
-        return value
-    raise ArgumentTypeError(f"expected a number from 0 to 1, found '{text}'")
-
-
 def _parser() -> Parser:
     parser = Parser("restore", "Restore the faces of photos with the help of good photos of the same people.", EXAMPLES)
     add = parser.add_argument
     add("--input", required=True, help="photo, or a folder of photos (JPEG, PNG, WebP, TIFF; 8 or 16 bits)")
-    add("--checkpoint", required=True, help="run folder, model folder, .ckpt file, or owner/name on the hub")
     add("--output", required=True, help="image file (.png .jpg .webp .tif), or folder for a folder")
     people = parser.add_argument_group("people")
     people.add_argument(
@@ -226,12 +212,10 @@ def _parser() -> Parser:
     people.add_argument(
         "--max-references", type=at_least(1), default=4, help="use at most this many references for a face (default 4)"
     )
-    people.add_argument("--recognition", help="recognition network (default: face_reid_0095 if its file is at hand)")
-    people.add_argument("--threshold", type=_share, help="similarity from which on two faces are one person (see docs)")
     result = parser.add_argument_group("result")
-    result.add_argument("--strength", type=_share, default=1.0, help="of the references' identity: 0 to 1 (default 1)")
+    result.add_argument("--strength", type=share, default=1.0, help="of the references' identity: 0 to 1 (default 1)")
     result.add_argument(
-        "--fidelity", type=_share, default=0.0, help="to the photo's coarse shapes and colours: 0 to 1 (default 0)"
+        "--fidelity", type=share, default=0.0, help="to the photo's coarse shapes and colours: 0 to 1 (default 0)"
     )
     result.add_argument(
         "--match-colour", action="store_true", help="give each face the photo's mean colour and contrast"
@@ -261,16 +245,5 @@ def _parser() -> Parser:
     )
     result.add_argument("--overwrite", action="store_true", help="redo photos whose output exists (folders)")
     result.add_argument("--dry-run", action="store_true", help="only say which file would become which")
-    running = parser.add_argument_group("running")
-    running.add_argument("--base", help="where the diffusion base is, if not where the checkpoint says")
-    running.add_argument("--weights", help="folder with weight files of face detector and recognition network")
-    running.add_argument("--device", help="cpu, cuda or mps (default: the best there is)")
-    running.add_argument(
-        "--precision", choices=["auto", "float32", "bfloat16", "float16"], default="auto", help="of the networks"
-    )
-    cache = running.add_mutually_exclusive_group()
-    cache.add_argument(
-        "--cache", help="folder for the references' keys and values (default ~/.cache/lit_restore/references)"
-    )
-    cache.add_argument("--no-cache", action="store_true", help="keep no keys and values of references on disk")
+    add_restorer_options(parser)
     return parser
