@@ -17,6 +17,7 @@ from lit_restore.faces.alignment import ffhq_template
 from lit_restore.faces.detect import Face
 from lit_restore.image import read_rgb, write_image
 from lit_restore.inference import PhotoReport, Restorer, find_device, found_faces
+from lit_restore.inference.photo_restorer import PhotoRestorer
 from lit_restore.models.artifact import save_generator
 from lit_restore.models.random_base import write_random_base
 
@@ -285,7 +286,7 @@ def test_wrong_calls(model: Path, person: Path, capsys: pytest.CaptureFixture[st
     ):
         assert message in refused(capsys, *arguments), arguments
     assert main(["restore"]) == 2
-    assert "the following arguments are required: --input, --checkpoint, --output" in capsys.readouterr().err
+    assert "the following arguments are required: --input, --output, --checkpoint" in capsys.readouterr().err
 
 
 def test_a_checkpoint_cut_in_half_or_of_another_base(
@@ -406,3 +407,69 @@ def test_references_without_a_face_are_left_out(
     used, left_out = references_of(restorer.restore(photo("degraded.png", 9), person).report)
     assert left_out == {"00.png": "no face found: person/00.png"}
     assert len(used) == 4
+
+
+def test_a_folder_in_batches_and_in_little_memory(model: Path, person: Path) -> None:
+    for number in range(5):
+        photo(f"in/{number}.png", 20 + number)
+    Path("in/1.png").write_text("not an image")
+    assert restore(model, "in", "one", "--references", person) == 1
+    assert restore(model, "in", "many", "--references", person, "--batch", 3, "--low-memory", "slices") == 1
+    names = [path.name for path in sorted(Path("one").iterdir())]
+    assert names == [path.name for path in sorted(Path("many").iterdir())] == ["0.png", "2.png", "3.png", "4.png"]
+    for name in names:
+        difference = np.abs(read_rgb(f"one/{name}").astype(int) - read_rgb(f"many/{name}"))
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 1e-3
+    assert restore(model, "in/0.png", "tiles.png", "--low-memory", "tiles") == 0
+    assert (read_rgb("tiles.png") != read_rgb("one/0.png")).any()
+
+
+def test_an_interrupt_keeps_what_is_done_and_goes_on_from_there(
+    model: Path, person: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number in range(4):
+        photo(f"in/{number}.png", 20 + number)
+    finish, done = PhotoRestorer.finish, []
+
+    def interrupted(self: PhotoRestorer, work: object) -> object:
+        done.append(work)
+        if len(done) == 3:
+            raise KeyboardInterrupt
+        return finish(self, work)
+
+    monkeypatch.setattr(PhotoRestorer, "finish", interrupted)
+    assert restore(model, "in", "out", "--references", person, "--report", "report.html") == 130
+    said = capsys.readouterr()
+    assert sorted(path.name for path in Path("out").iterdir()) == ["0.png", "1.png"]
+    assert [line.split(":")[0] for line in said.out.splitlines()] == ["0.png", "1.png"]
+    assert "interrupted; what was finished is kept" in said.err
+    assert "2 restored photos" in Path("report.html").read_text()
+    assert restore(model, "in", "out", "--references", person) == 0
+    assert "4 of 4 photos are restored in out, 2 of them before" in capsys.readouterr().out
+
+
+def test_what_cannot_be_compiled_is_said_in_one_line(
+    model: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_compiler(_: object) -> None:
+        raise RuntimeError("No working C++ compiler found")
+
+    degraded = photo("degraded.png", 9)
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    message = refused(capsys, model, degraded, "out.png", "--compile")
+    assert "the networks cannot be compiled on this machine: cpu; found RuntimeError: No working C++" in message
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_compiled_it_restores_the_same(model: Path, person: Path) -> None:
+    """Two batch sizes, with references and without, with the attention of the report."""
+    for number in range(3):
+        photo(f"in/{number}.png", 20 + number)
+    options = ("--references", person, "--batch", 2)
+    assert restore(model, "in", "plain", *options) == 0
+    assert restore(model, "in", "compiled", *options, "--compile", "--report", "report.html") == 0
+    for number in range(3):
+        plain, compiled = (read_rgb(f"{folder}/{number}.png").astype(int) for folder in ("plain", "compiled"))
+        assert np.abs(plain - compiled).max() <= 1

@@ -1,6 +1,7 @@
 """From photos to restored photos: what ``lit_restore restore`` and a notebook both call."""
 
 from lit_restore.inference.device import find_device
+from lit_restore.inference.photo_stream import write_behind
 from lit_restore.inference.report import FaceReport, PhotoReport, ReferenceReport
 from lit_restore.inference.report_page import ReportPage
 from lit_restore.inference.restored import RestoredFace, RestoredPhoto, Settings
@@ -19,4 +20,5 @@ __all__ = [
     "Settings",
     "find_device",
     "list_photos",
+    "write_behind",
 ]

@@ -11,7 +11,7 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -36,6 +36,8 @@ from lit_restore.models.generator import OneStepGenerator
 from lit_restore.models.inference_form import Precision, inference_form
 from lit_restore.models.reference_cache import ReferenceCache
 
+LowMemory = Literal["slices", "tiles"]
+
 
 class Restorer:
     """A trained restorer for photos.
@@ -52,7 +54,9 @@ class Restorer:
         cache: folder for the references' faces, keys and values; True = `default_cache_folder`, False = none.
         precision: of the networks, see `inference_form`.
         batch: faces at once, of one photo or of several (`restore_many`); None = `default_batch`.
-        compile: hand the networks to ``torch.compile``.
+        compile: hand the networks to ``torch.compile``: faster passes after minutes of waiting for the first.
+        low_memory: "slices" encodes and decodes the faces of a batch one by one, which gives the same; "tiles" also
+            cuts each into overlapping parts, which needs much less memory and gives nearly the same.
 
     Attributes:
         identity: the recognition network, None without one.
@@ -73,10 +77,18 @@ class Restorer:
         precision: Precision = "auto",
         batch: int | None = None,
         compile: bool = False,
+        low_memory: LowMemory | None = None,
     ) -> None:
         self.device = find_device(device)
         self._trained = {part: adaptation.state_dict() for part, adaptation in generator.adaptations.items()}
-        self.generator = inference_form(generator, device=self.device, precision=precision, compile=compile)
+        self.generator = inference_form(
+            generator,
+            device=self.device,
+            precision=precision,
+            compile=compile,
+            vae_slicing=low_memory is not None,
+            vae_tiling=low_memory == "tiles",
+        )
         self.size_px = generator.config.size_px
         folder = None if cache is False else default_cache_folder() if cache is True else cache
         self.cache = None if folder is None else ReferenceCache(folder)

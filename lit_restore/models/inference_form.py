@@ -16,6 +16,7 @@ from typing import Literal
 import torch
 from torch import nn
 
+from lit_restore.errors import UserError
 from lit_restore.models.generator import OneStepGenerator
 
 Precision = Literal["auto", "float32", "bfloat16", "float16"]
@@ -49,7 +50,12 @@ def inference_form(
 
     Returns:
         The same generator in eval mode, without gradients.
+
+    Raises:
+        UserError: it is to be compiled and that does not work here.
     """
+    if compile:
+        check_compiles(device)
     generator.requires_grad_(False).eval()
     dtype = best_precision(device) if precision == "auto" else _DTYPES[precision]
     for adaptation in generator.adaptations.values():
@@ -70,6 +76,24 @@ def inference_form(
         for network in (generator.unet, generator.vae.encoder, generator.vae.decoder):
             network.compile()
     return generator
+
+
+def check_compiles(device: torch.device | str) -> None:
+    """Compile next to nothing, since ``torch.compile`` itself only fails in the middle of the first pass.
+
+    Raises:
+        UserError: that does not work on this machine.
+    """
+    try:
+        torch.compile(lambda x: x.sin() + 1)(torch.ones(8, device=device))
+    except Exception as error:  # every backend, compiler and driver has errors of its own
+        text = " ".join(str(error).split())[:160].rstrip(". ")
+        raise UserError(
+            "the networks cannot be compiled on this machine",
+            where=device,
+            found=f"{type(error).__name__}: {text}",
+            fix="Leave --compile out, or install what torch.compile needs: a C++ compiler, for a GPU also Triton.",
+        ) from None
 
 
 def _convert(network: nn.Module, dtype: torch.dtype) -> None:

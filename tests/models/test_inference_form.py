@@ -7,6 +7,7 @@ import torch
 from helpers import NOISE, disturb, pictures, tiny_generator
 from torch import nn
 
+from lit_restore.errors import UserError
 from lit_restore.models.adaptation import UNET_LORA_TARGETS, Adaptation
 from lit_restore.models.artifact import save_generator
 from lit_restore.models.generator import OneStepGenerator
@@ -112,12 +113,31 @@ def test_the_vae_in_slices_and_tiles(tiny_base: Path, plain: OneStepGenerator) -
     expected = plain(LQ, draw=NOISE)
     sliced = inference_form(a_generator(tiny_base), vae_slicing=True)
     torch.testing.assert_close(sliced(LQ, draw=NOISE), expected, atol=2e-5, rtol=0)
+    latent = sliced.encode(LQ, NOISE, "", False)
+    each = [sliced.encode(LQ[i : i + 1], NOISE, "", False) for i in range(2)]
+    assert torch.equal(latent, torch.cat(each))  # exactly what each face gives alone
+    assert torch.equal(sliced.decode(latent), torch.cat([sliced.decode(one) for one in each]))
     tiled = inference_form(a_generator(tiny_base), vae_tiling=True)
     sides = []
     tiled.vae.decoder.conv_in.register_forward_hook(lambda _, inputs, __: sides.append(inputs[0].shape[-1]))
     assert tiled(LQ, draw=NOISE).shape == expected.shape
     assert len(sides) > 1
     assert max(sides) == 4  # half of 8 cells
+
+
+def test_where_nothing_can_be_compiled_that_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_compiler(_: object) -> None:
+        raise RuntimeError("No working C++ compiler found in\ntorch._inductor.config.cpp.cxx: (None, 'g++').")
+
+    monkeypatch.setattr(torch, "compile", no_compiler)
+    with pytest.raises(UserError) as caught:
+        inference_form(None, compile=True)
+    said = str(caught.value)
+    assert said.startswith("the networks cannot be compiled on this machine: cpu; found RuntimeError: No working C++")
+    assert said.endswith(
+        "Leave --compile out, or install what torch.compile needs: a C++ compiler, for a GPU also Triton."
+    )
+    assert "\n" not in said
 
 
 def test_what_is_folded_cannot_be_saved_by_mistake(tiny_base: Path, tmp_path: Path) -> None:
