@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TextIO
 if TYPE_CHECKING:
     from lit_restore.inference import FaceReport, PhotoReport, Restorer
     from lit_restore.inference.people import Person
+    from lit_restore.models.checked_file import CacheNotes
 
 
 def summary(report: PhotoReport) -> str:
@@ -65,6 +66,7 @@ class Notes:
         self._lines: dict[str, None] = {}
         self._about: dict[tuple[str, str], dict[str, None]] = {}
         self._used_references = False
+        self._is_cache_useless = False
 
     def add(self, report: PhotoReport, target: Path) -> None:
         """Take what there is to say about one photo, written to ``target``."""
@@ -79,18 +81,14 @@ class Notes:
             for reference in face.references:
                 if not (reference.used or reference.score is not None or self.restorer.people):  # else said before
                     self._group("left out as references", reference.reason, reference.name)
-            for path, why in face.cache.rebuilt.items():
-                self._say(f"note: damaged file of the reference cache replaced: {path} ({why})")
-            if face.cache.not_stored:
-                self._say(f"note: reference cache: {face.cache.not_stored}")
+            self._add_cache(face.cache)
 
     def show(self, stream: TextIO) -> None:
         """Print everything."""
         if self._used_references and self.restorer.no_identity is not None:
             self._say(f"note: faces are not compared with the references: {self.restorer.no_identity}")
-        faces = self.restorer.face_cache
-        for path, why in {} if faces is None else faces.notes.rebuilt.items():
-            self._say(f"note: damaged file of the reference cache replaced: {path} ({why})")
+        if self.restorer.face_cache is not None:
+            self._add_cache(self.restorer.face_cache.notes)
         for (text, reason), names in self._about.items():
             listed = ", ".join(list(names)[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
             print(f"note: {text}: {listed} ({reason})", file=stream)
@@ -99,6 +97,13 @@ class Notes:
         cache = self.restorer.cache
         if cache is not None and self._used_references and (size := cache.size_bytes()):
             print(f"note: reference cache: {size / 1e6:,.1f} MB in {cache.folder}", file=stream)
+
+    def _add_cache(self, notes: CacheNotes) -> None:
+        for path, why in notes.rebuilt.items():
+            self._say(f"note: damaged file of the reference cache replaced: {path} ({why})")
+        if notes.not_stored and not self._is_cache_useless:
+            self._is_cache_useless = True  # every file has a reason of its own, and all are the same
+            self._say(f"note: the reference cache cannot be used, which only costs time: {notes.not_stored}")
 
     def _say(self, line: str) -> None:
         self._lines[line] = None

@@ -12,20 +12,26 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
-from lit_restore.errors import UserError
 from lit_restore.inference.found_faces import FacesOfPhoto, FoundFace
-from lit_restore.models.checked_file import read_checked, write_checked
-from lit_restore.models.reference_cache import CacheNotes
+from lit_restore.models.checked_file import CacheNotes, find_entry, keep_entry
+from lit_restore.models.tensor_file import State
 
 FORMAT = 2
 
 Found = tuple[str, FacesOfPhoto, np.ndarray | None]
 """Content of the photo, its faces, and their vectors (N, D) where there is a recognition network."""
+
+
+class Place(NamedTuple):
+    """Of one photo's faces."""
+
+    path: Path
+    key: str
 
 
 class FaceCache:
@@ -42,22 +48,27 @@ class FaceCache:
         self.folder = Path(folder).expanduser()
         self.notes = CacheNotes()
 
-    def load(self, photo: Path, settings: dict[str, object]) -> Found | None:
-        """What is known of a photo; None if nothing, or nothing that is whole."""
-        path, key = self._place(photo, settings)
-        if not path.is_file():
-            return None
-        try:
-            found = _read(path, key)
-        except (OSError, SafetensorError, ValueError, KeyError) as error:
-            self.notes.rebuilt[str(path)] = " ".join(str(error).split())[:120] or type(error).__name__
-            return None
-        self.notes.found += 1
-        return found
+    def place(self, photo: Path, settings: dict[str, object]) -> Place:
+        """Where the faces of a photo are kept. Reads the photo once.
 
-    def save(self, photo: Path, settings: dict[str, object], found: Found) -> None:
+        Args:
+            settings: what decides, besides the photo, what is found.
+
+        Raises:
+            OSError: it cannot be read.
+        """
+        with photo.open("rb") as stream:
+            content = hashlib.file_digest(stream, "sha256").hexdigest()
+        key = json.dumps({"format": FORMAT, "photo": content, **settings}, sort_keys=True)
+        return Place(self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.faces", key)
+
+    def load(self, place: Place) -> Found | None:
+        """What is known of a photo; None if nothing, or nothing that is whole."""
+        entry = find_entry(place.path, place.key, self.notes)
+        return None if entry is None else _found(*entry)
+
+    def save(self, place: Place, found: Found) -> None:
         """Keep what was found in a photo; where nothing can be written, go on without."""
-        path, key = self._place(photo, settings)
         content, faces, vectors = found
         arrays = {name: np.stack([getattr(one, name) for one in faces.faces]) for name in _FIELDS if faces.faces}
         if vectors is not None:
@@ -65,24 +76,13 @@ class FaceCache:
         state = {name: torch.from_numpy(np.ascontiguousarray(array)) for name, array in arrays.items()}
         state["num_faces"] = torch.tensor(len(faces.faces))
         about = {"content": content, "is_aligned": faces.is_aligned, "assumed": faces.assumed}
-        self.notes.computed += 1
-        try:
-            write_checked(path, state, key, json.dumps(about))
-        except UserError as error:
-            self.notes.not_stored = str(error)
-
-    def _place(self, photo: Path, settings: dict[str, object]) -> tuple[Path, str]:
-        with photo.open("rb") as stream:
-            content = hashlib.file_digest(stream, "sha256").hexdigest()
-        key = json.dumps({"format": FORMAT, "photo": content, **settings}, sort_keys=True)
-        return self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.faces", key
+        keep_entry(place.path, state, place.key, self.notes, json.dumps(about))
 
 
 _FIELDS = ("crop", "view", "points5", "matrix", "box_xyxy")
 
 
-def _read(path: Path, key: str) -> Found:
-    state, text = read_checked(path, key)
+def _found(state: State, text: str) -> Found:
     about = json.loads(text)
     faces = []
     for index in range(int(state["num_faces"])):

@@ -135,12 +135,13 @@ class PhotoReader:
             return _Seen(name, *self._find(photo, aligned))
         settings = self.finder.settings | {"aligned": aligned, "network": self.identity and self.identity.fingerprint}
         try:
-            known = self.cache.load(Path(photo), settings)
+            place = self.cache.place(Path(photo), settings)
         except OSError:
-            known = None  # reading it says why it cannot be read
+            return _Seen(name, *self._find(photo, aligned))  # which says why it cannot be read
+        known = self.cache.load(place)
         if known is None:
             known = self._find(photo, aligned)
-            self.cache.save(Path(photo), settings, known)
+            self.cache.save(place, known)
         return _Seen(name, *known)
 
     def _find(self, photo: Photo, aligned: Alignment) -> tuple[str, FacesOfPhoto, np.ndarray | None]:

@@ -10,9 +10,10 @@ import numpy as np
 import torch
 
 from lit_restore.image import to_tensor
+from lit_restore.models.checked_file import CacheNotes
 from lit_restore.models.generator import OneStepGenerator, fixed_noise
 from lit_restore.models.reference_attention import ReferenceFeatures
-from lit_restore.models.reference_cache import CacheNotes, ReferenceCache
+from lit_restore.models.reference_cache import ReferenceCache
 
 
 def default_cache_folder() -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
-from lit_restore.models.reference_cache import CacheNotes
+from lit_restore.models.checked_file import CacheNotes
 
 Action = Literal["with references", "without references", "left"]
 

@@ -8,13 +8,52 @@ A file of another key, or one whose values have changed, is as good as none.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 
+from lit_restore.errors import UserError
 from lit_restore.image import atomic_path
 from lit_restore.models.tensor_file import State, write_safetensors
+
+
+@dataclass
+class CacheNotes:
+    """What happened to the entries of one or more calls."""
+
+    found: int = 0
+    computed: int = 0
+    rebuilt: dict[str, str] = field(default_factory=dict)
+    """Damaged file -> what was wrong with it; it has been computed anew."""
+    not_stored: str | None = None
+    """Why results could not be kept (disk full, folder not accessible); they were used all the same."""
+
+
+def find_entry(path: Path, key: str, notes: CacheNotes) -> tuple[State, str] | None:
+    """What `read_checked` gives; None where there is no such file, or none that is whole."""
+    try:
+        if not path.is_file():
+            return None
+        entry = read_checked(path, key)
+    except PermissionError as error:
+        notes.not_stored = f"cannot read: {path}; found {(error.strerror or str(error)).lower()}"
+        return None
+    except (OSError, SafetensorError, ValueError, KeyError) as error:
+        notes.rebuilt[str(path)] = " ".join(str(error).split())[:120] or type(error).__name__
+        return None
+    notes.found += 1
+    return entry
+
+
+def keep_entry(path: Path, state: State, key: str, notes: CacheNotes, about: str = "") -> None:
+    """`write_checked` for what was just computed; where nothing can be written, go on without."""
+    notes.computed += 1
+    try:
+        write_checked(path, state, key, about)
+    except UserError as error:
+        notes.not_stored = str(error)
 
 
 def write_checked(path: Path, state: State, key: str, about: str = "") -> None:

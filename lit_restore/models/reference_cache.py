@@ -18,33 +18,19 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
 
-from lit_restore.errors import UserError
 from lit_restore.image import to_tensor
-from lit_restore.models.checked_file import read_checked, write_checked
+from lit_restore.models.checked_file import CacheNotes, find_entry, keep_entry
 from lit_restore.models.generator import OneStepGenerator, fixed_noise
 from lit_restore.models.reference_attention import ReferenceFeatures
 from lit_restore.models.tensor_file import State
 
 FORMAT = 2
-
-
-@dataclass
-class CacheNotes:
-    """What happened to the photos of one or more calls."""
-
-    found: int = 0
-    computed: int = 0
-    rebuilt: dict[str, str] = field(default_factory=dict)
-    """Damaged file -> what was wrong with it; it has been computed anew."""
-    not_stored: str | None = None
-    """Why results could not be written down (disk full, folder not writable); they were used all the same."""
 
 
 class ReferenceCache:
@@ -103,19 +89,11 @@ class ReferenceCache:
     ) -> State:
         key = json.dumps(common | {"photo": _digest(photo)}, sort_keys=True)
         path = self.folder / f"{hashlib.sha256(key.encode()).hexdigest()[:32]}.safetensors"
-        if path.is_file():
-            try:
-                entry, _ = read_checked(path, key)
-                notes.found += 1
-                return entry
-            except (OSError, SafetensorError, ValueError, KeyError) as error:
-                notes.rebuilt[str(path)] = " ".join(str(error).split())[:120] or type(error).__name__
+        found = find_entry(path, key, notes)
+        if found is not None:
+            return found[0]
         entry = _compute(generator, photo, seed)
-        notes.computed += 1
-        try:
-            write_checked(path, entry, key)
-        except UserError as error:
-            notes.not_stored = str(error)
+        keep_entry(path, entry, key, notes)
         return entry
 
 
