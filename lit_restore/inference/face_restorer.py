@@ -47,7 +47,7 @@ class FaceRestorer:
         report = FaceReport(number, face.box_xyxy, match.action, match.reason, warnings=list(match.warnings))
         references: list[Candidate] = []
         if match.person is not None:
-            references, report.references = self._references(match.person, face, vector, content, settings)
+            references, report.references = self._references(match.person, match, face, vector, content, settings)
             report.person = match.person.name
         if match.action == "with references" and not (references and settings.strength > 0):
             report.action = "without references"
@@ -79,16 +79,21 @@ class FaceRestorer:
         return RestoredFace(report, face.crop, after, face.matrix, work.crops, work.shares), values
 
     def _references(
-        self, person: Person, face: FoundFace, vector: np.ndarray | None, content: str, settings: Settings
+        self,
+        person: Person,
+        match: Match,
+        face: FoundFace,
+        vector: np.ndarray | None,
+        content: str,
+        settings: Settings,
     ) -> tuple[list[Candidate], list[ReferenceReport]]:
-        compare = self.identity is not None and not settings.trust_references
         return choose_references(
             person,
             pose(face.points5),
             vector,
             photo=content,
             limit=settings.max_references,
-            threshold=self.identity.threshold if compare and self.identity else None,
+            threshold=None if self.identity is None or match.on_word else self.identity.threshold,
         )
 
     def _compare(self, work: FaceWork, after: np.ndarray) -> None:

@@ -32,6 +32,8 @@ class Match:
     reason: str = ""
     """Why not with references."""
     warnings: list[str] = field(default_factory=list)
+    on_word: bool = False
+    """Nobody but the user says that the references show this person."""
 
 
 def match_faces(
@@ -51,8 +53,8 @@ def match_faces(
         vectors: (F, D), or None where no network can compare.
         threshold: of `Identity`.
         photo: content of the photo.
-        certain: there is one person, and whoever asks says that the photo shows them; of a single face that does not
-            look like them it is known at least that it is to be restored.
+        certain: there is one person, and whoever asks says that the photo shows them. Of a single face this is believed
+            where the network cannot tell; where it can and says no, the face is to be restored at least.
         trust: that word counts more than the network's.
 
     Raises:
@@ -64,14 +66,21 @@ def match_faces(
         if len(faces) > 1:
             raise several_faces(faces)
         if vectors is None:
-            return [Match("with references", people[0])]
-        similarity = people[0].similarity(vectors[0], photo)
-        warnings = []
-        if similarity < threshold:
-            warnings = [f"similarity {similarity:.2f} to the references, needed {threshold:.2f}: used on your word"]
-        return [Match("with references", people[0], people[0], similarity, warnings=warnings)]
+            return [Match("with references", people[0], on_word=True)]
+        return [_on_word(people[0], people[0].similarity(vectors[0], photo), threshold, "used on your word")]
     restore_anyway = certain and len(faces) == 1
+    if restore_anyway and faces[0].is_too_coarse_to_recognise:
+        similarity = people[0].similarity(vectors[0], photo)
+        if similarity < threshold:
+            return [_on_word(people[0], similarity, threshold, "too blurred to tell who it is, used on your word")]
     return [_match(vector, people, threshold, photo, strangers == "blind", restore_anyway) for vector in vectors]
+
+
+def _on_word(person: Person, similarity: float, threshold: float, why: str) -> Match:
+    warnings = []
+    if similarity < threshold:
+        warnings = [f"similarity {similarity:.2f} to the references, needed {threshold:.2f}: {why}"]
+    return Match("with references", person, person, similarity, on_word=True, warnings=warnings)
 
 
 def _match(

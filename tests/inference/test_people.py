@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -14,7 +15,7 @@ from lit_restore.image import write_image
 from lit_restore.inference import people
 from lit_restore.inference.face_quality import detail_px, pose
 from lit_restore.inference.found_faces import VIEW_PX, FacesOfPhoto, FoundFace
-from lit_restore.inference.matching import match_faces
+from lit_restore.inference.matching import Match, match_faces
 from lit_restore.inference.people import Candidate, Person, PhotoReader
 from lit_restore.inference.reference_choice import choose_references, score
 
@@ -154,6 +155,26 @@ def test_the_wrong_person_as_the_only_reference() -> None:
     assert trusted.person.name == "anna"
     assert trusted.warnings == ["similarity 0.00 to the references, needed 0.45: used on your word"]
     assert [m.action for m in match([CARL, ANNA], PEOPLE[:1], certain=True)] == ["left", "with references"]
+
+
+def test_a_face_too_blurred_to_be_recognised_is_the_persons_on_the_users_word() -> None:
+    sharp = np.random.RandomState(0).randint(0, 256, (256, 256, 3)).astype(np.uint8)
+    options = {"threshold": 0.45, "photo": "", "strangers": "leave", "trust": False}
+
+    def matched(shrunk_to: int, vector: np.ndarray, certain: bool = True, known: list[Person] = PEOPLE[:1]) -> Match:
+        small = cv2.resize(sharp, (shrunk_to, shrunk_to), interpolation=cv2.INTER_AREA)
+        view = cv2.resize(small, (256, 256), interpolation=cv2.INTER_CUBIC)
+        (found,) = match_faces([replace(face(), view=view)], vector[None], known, certain=certain, **options)
+        return found
+
+    blurred = matched(16, CARL)
+    assert (blurred.action, blurred.person.name, blurred.on_word) == ("with references", "anna", True)
+    assert blurred.warnings == [
+        "similarity 0.00 to the references, needed 0.45: too blurred to tell who it is, used on your word"
+    ]
+    assert matched(16, ANNA).warnings == []
+    assert matched(128, CARL).action == "without references"
+    assert matched(16, CARL, certain=False, known=PEOPLE).action == "left"  # from --people nobody is believed
 
 
 def test_without_a_network_one_face_is_the_persons_and_several_are_asked_about() -> None:
