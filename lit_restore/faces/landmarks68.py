@@ -123,7 +123,7 @@ class Landmarks68:
         to_crop = compose(scaling(INPUT_PX / WINDOW_PX), compose(shift, to_frame))
         crop = torch.from_numpy(warp(image, to_crop, INPUT_PX)).to(self.device).permute(2, 0, 1).float()
         # Alone, the network puts every point about one crop pixel too far left; a mirror image cancels that.
-        straight, mirrored = self.network(torch.stack([crop, crop.flip(-1)])).double().cpu().numpy()
+        straight, mirrored = self.network(torch.stack([crop, crop.flip(-1)])).cpu().double().numpy()
         mirrored = mirrored[MIRRORED]
         mirrored[:, 0] = 1 - mirrored[:, 0]
         return transform_points((straight + mirrored) / 2 * INPUT_PX - 0.5, invert(to_crop))

@@ -78,7 +78,7 @@ class Identity:
             image = to_tensor(view)[None].to(self.device)
             crop = self.network.crop
             face = image if crop is None else crop_faces(image, points[None], crop)
-            vectors.append(self.network(face)[0].double().cpu().numpy())
+            vectors.append(self.network(face)[0].cpu().double().numpy())
         return np.stack([vector / np.linalg.norm(vector) for vector in vectors])
 
 

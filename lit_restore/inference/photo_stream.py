@@ -46,13 +46,13 @@ def read_ahead(photos: Iterable[Photo]) -> Iterator[tuple[Photo, Picture | UserE
 
 
 def write_behind(
-    photos: Iterable[tuple[Path, RestoredPhoto | UserError]],
-) -> Iterator[tuple[Path, RestoredPhoto | UserError]]:
+    photos: Iterable[tuple[str | Path, RestoredPhoto | UserError]],
+) -> Iterator[tuple[str | Path, RestoredPhoto | UserError]]:
     """Save restored photos under their paths; each comes out once its file is whole, with what went wrong if it did.
 
     On Ctrl-C what was restored by then is still written and comes out before the interrupt does.
     """
-    waiting: deque[tuple[Path, int, Future[RestoredPhoto | UserError]]] = deque()
+    waiting: deque[tuple[str | Path, int, Future[RestoredPhoto | UserError]]] = deque()
     pool = ThreadPoolExecutor(NUM_THREADS, "write")
     try:
         try:
@@ -70,13 +70,13 @@ def write_behind(
         pool.shutdown()
 
 
-def _rest(waiting: deque[tuple[Path, int, Future]]) -> Iterator[tuple[Path, RestoredPhoto | UserError]]:
+def _rest(waiting: deque[tuple[str | Path, int, Future]]) -> Iterator[tuple[str | Path, RestoredPhoto | UserError]]:
     while waiting:
         path, _, written = waiting.popleft()
         yield path, written.result()
 
 
-def _are_many(waiting: deque[tuple[Path, int, Future]]) -> bool:
+def _are_many(waiting: deque[tuple[str | Path, int, Future]]) -> bool:
     return len(waiting) > MOST_WAITING or sum(pixels for _, pixels, _ in waiting) > WAITING_PIXELS
 
 
@@ -87,7 +87,7 @@ def _read(photo: Photo) -> Picture | UserError:
         return error
 
 
-def _save(path: Path, photo: RestoredPhoto | UserError) -> RestoredPhoto | UserError:
+def _save(path: str | Path, photo: RestoredPhoto | UserError) -> RestoredPhoto | UserError:
     if isinstance(photo, UserError):
         return photo
     try:
