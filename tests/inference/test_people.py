@@ -158,11 +158,10 @@ def test_the_wrong_person_as_the_only_reference() -> None:
 
 
 def test_a_face_too_blurred_to_be_recognised_is_the_persons_on_the_users_word() -> None:
-    sharp = np.random.RandomState(0).randint(0, 256, (256, 256, 3)).astype(np.uint8)
     options = {"threshold": 0.45, "photo": "", "strangers": "leave", "trust": False}
 
-    def matched(shrunk_to: int, vector: np.ndarray, certain: bool = True, known: list[Person] = PEOPLE[:1]) -> Match:
-        small = cv2.resize(sharp, (shrunk_to, shrunk_to), interpolation=cv2.INTER_AREA)
+    def matched(side: int, vector: np.ndarray, certain: bool = True, known: list[Person] = PEOPLE[:1]) -> Match:
+        small = np.random.RandomState(0).randint(0, 256, (side, side, 3)).astype(np.uint8)
         view = cv2.resize(small, (256, 256), interpolation=cv2.INTER_CUBIC)
         (found,) = match_faces([replace(face(), view=view)], vector[None], known, certain=certain, **options)
         return found
