@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": ("train", "restore the test photos with a checkpoint"),
     "prepare": ("prepare", "read a folder of people, compute landmarks, make synthetic people or a test set"),
     "restore": ("restore", "restore a photo, or a folder of photos, of a person"),
+    "demo": ("demo", "a page in the browser to restore photos with, on this machine"),
     "evaluate": ("evaluate", "measure a method on a set of photos"),
     "tables": ("tables", "ours beside the published numbers"),
     "sweep": ("sweep", "many trainings from one wandb sweep file, on wandb's server or here"),

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lit_restore.cli import COMMANDS
-from lit_restore.commands import convert, evaluate, export, prepare, restore, study, tables
+from lit_restore.commands import convert, demo, evaluate, export, prepare, restore, study, tables
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = (
@@ -48,6 +48,8 @@ def test_printed_commands_are_understood(page: str, line: str) -> None:
     assert command in COMMANDS
     if command == "restore":
         restore._parser().parse_args(options)
+    elif command == "demo":
+        demo.parser().parse_args(options)
     elif command == "evaluate":
         evaluate.parser().parse_args(options)
     elif command == "tables":

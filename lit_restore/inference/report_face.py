@@ -105,11 +105,12 @@ def _references(face: RestoredFace) -> str:
 def _reference(reference: ReferenceReport, number: int | None) -> str:
     """A row; ``number`` of those that were used."""
     mark = "" if number is None else f"{_swatch(number)} {number + 1}"
+    reason = reference.reason.replace(reference.name, Path(reference.name).name)
     word = "not used" if not reference.used else "chosen" if number is None else "used"
     return (
         f'<tr><td>{mark}</td><th scope="row">{escape(Path(reference.name).name)}</th><td>{word}</td>'
         f"<td>{_number(reference.score)}</td><td>{_number(reference.similarity)}</td>"
-        f'<td class="why">{escape(reference.reason)}</td></tr>'
+        f'<td class="why">{escape(reason)}</td></tr>'
     )
 
 
