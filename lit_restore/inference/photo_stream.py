@@ -60,8 +60,7 @@ def write_behind(
                 pixels = 0 if isinstance(photo, UserError) else photo.image.shape[0] * photo.image.shape[1]
                 waiting.append((path, pixels, pool.submit(_save, path, photo)))
                 while waiting and (waiting[0][2].done() or _are_many(waiting)):
-                    path, _, written = waiting.popleft()
-                    yield path, written.result()
+                    yield _next(waiting)
         except KeyboardInterrupt:
             yield from _rest(waiting)
             raise
@@ -72,8 +71,15 @@ def write_behind(
 
 def _rest(waiting: deque[tuple[str | Path, int, Future]]) -> Iterator[tuple[str | Path, RestoredPhoto | UserError]]:
     while waiting:
-        path, _, written = waiting.popleft()
-        yield path, written.result()
+        yield _next(waiting)
+
+
+def _next(waiting: deque[tuple[str | Path, int, Future]]) -> tuple[str | Path, RestoredPhoto | UserError]:
+    """Wait for the first; it stays in the queue where that is interrupted."""
+    path, _, written = waiting[0]
+    result = written.result()
+    waiting.popleft()
+    return path, result
 
 
 def _are_many(waiting: deque[tuple[str | Path, int, Future]]) -> bool:
