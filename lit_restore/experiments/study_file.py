@@ -1,6 +1,6 @@
 """An ablation study: a sweep, which of its runs make a row of the table, and how they are measured.
 
-    title: AdaIN of the restored face's queries and keys
+    title: AdaIN
     sweep: ../sweeps/adain.yaml             # beside this file; a grid with one key for the seed
     seed: model.init_args.seed
     rows:                                   # the first one is what the others are compared with
