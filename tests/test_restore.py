@@ -463,8 +463,11 @@ def test_what_cannot_be_compiled_is_said_in_one_line(
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_compiled_it_restores_the_same(model: Path, person: Path) -> None:
-    """Two batch sizes, with references and without, with the attention of the report."""
+def test_compiled_it_restores_the_same(model: Path, person: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two batch sizes, with the attention of the report. Traced and guarded, without the minutes of making code; that
+    is tested with the networks alone."""
+    ordinary = torch.nn.Module.compile
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: ordinary(module, backend="eager"))
     for number in range(3):
         photo(f"in/{number}.png", 20 + number)
     options = ("--references", person, "--batch", 2)
