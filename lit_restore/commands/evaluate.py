@@ -222,6 +222,10 @@ def _remarks(summary: Summary) -> list[str]:
             if reason != "not restored":
                 not_measured.setdefault((reason, len(keys)), []).append(name)
     lines += [f"{', '.join(names)}: {num} photos: {reason}" for (reason, num), names in not_measured.items()]
+    if any(reason.startswith("no landmarks") for reason, _ in not_measured):
+        lines.append(
+            "Where there are no landmarks: --points template (aligned faces) or detect, or 'lit_restore prepare' finds them."
+        )
     lines += summary.remarks
     flattering = flattered(summary.protocol)
     if flattering:

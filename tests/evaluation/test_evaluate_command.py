@@ -70,6 +70,13 @@ def test_failures_and_missing_weights_are_said_and_the_rest_is_kept(
     assert main(["evaluate", "--outputs", str(made), *data, "--metrics", "fid_ffhq"]) == 2
 
 
+def test_where_faces_may_come_from_is_said_when_landmarks_are_missing(data: list[str], capsys) -> None:
+    assert main(["evaluate", "--baseline", "copy", *data, "--limit", "1", "--metrics", "psnr", "regions"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "error_rest: 1 photos: no landmarks of the truth" in out
+    assert "--points template (aligned faces) or detect" in out
+
+
 def test_plan_writes_nothing(data: list[str], tmp_path: Path, capsys) -> None:
     assert main(["evaluate", "--baseline", "copy", *data, "--dry-run"]) == 0
     out = capsys.readouterr().out
