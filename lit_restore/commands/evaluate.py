@@ -224,7 +224,7 @@ def _remarks(summary: Summary) -> list[str]:
     lines += [f"{', '.join(names)}: {num} photos: {reason}" for (reason, num), names in not_measured.items()]
     if any(reason.startswith("no landmarks") for reason, _ in not_measured):
         lines.append(
-            "Where there are no landmarks: --points template (aligned faces) or detect, or 'lit_restore prepare' finds them."
+            "No landmarks: --points template (aligned faces) or detect, or 'lit_restore prepare' finds them."
         )
     lines += summary.remarks
     flattering = flattered(summary.protocol)
