@@ -223,9 +223,7 @@ def _remarks(summary: Summary) -> list[str]:
                 not_measured.setdefault((reason, len(keys)), []).append(name)
     lines += [f"{', '.join(names)}: {num} photos: {reason}" for (reason, num), names in not_measured.items()]
     if any(reason.startswith("no landmarks") for reason, _ in not_measured):
-        lines.append(
-            "No landmarks: --points template (aligned faces) or detect, or 'lit_restore prepare' finds them."
-        )
+        lines.append("No landmarks: --points template (aligned faces) or detect, or 'lit_restore prepare' finds them.")
     lines += summary.remarks
     flattering = flattered(summary.protocol)
     if flattering:

@@ -108,7 +108,7 @@ class PartDefinition:
         rows: published row -> how we make it; others are made by the method of the same name.
         more_rows: rows that the paper does not have.
         quick: how the part is made with --quick; None = not.
-        notes: what has to be said about ours, whatever was measured.
+        notes: what has to be said about ours and how it is degraded.
     """
 
     published: str

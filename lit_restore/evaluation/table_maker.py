@@ -129,8 +129,12 @@ class TableMaker:
             self._setting(part, choice),
             unavailable=unavailable,
             contradictions=contradictions,
-            notes=part.notes,
+            notes=() if self._is_degraded_as_its_training(part) else part.notes,
         )
+
+    def _is_degraded_as_its_training(self, part: PartDefinition) -> bool:
+        """With --quick, where the part does not say otherwise; then its notes are about something else."""
+        return self.options.quick is not None and (part.quick is None or part.quick.profile is None)
 
     def _choice(self, part: PartDefinition) -> InputChoice | Unmeasured:
         """The photos of a part, or why there are none."""

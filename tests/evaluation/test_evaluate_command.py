@@ -205,6 +205,9 @@ def test_quick_tables_train_once_and_go_on_with_an_unfinished_training(
     assert main(command) == 0
     out = capfd.readouterr().out
     assert "Restorer: runs/quickstart, 3 iterations" in out
+    words = " ".join(out.split())
+    assert "note: ours is degraded by DiffBIR's ranges" not in words  # but as it was trained
+    assert "note: the paper gives factors but no ranges; ours are DiffBIR's at a fixed factor" in words
     assert "it is trained first" not in out
 
     stored = tmp_path / "runs/quickstart/config.yaml"
