@@ -50,9 +50,10 @@ def main(argv: list[str] | None = None) -> int:
     argv = sys.argv[1:] if argv is None else list(argv)
     # albumentations asks a package index for updates on import unless told not to.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
-    # Threads that wait for each other would spin; on a machine that also does something else, a browser or the workers
-    # that read photos, that costs several times the work itself. Read once, when torch is imported.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # GNU's OpenMP lets threads spin for long while they wait for each other. Where a browser or the workers that read
+    # photos want the processor too, that costs several times the work itself (docs/benchmarks.md). Read when torch starts.
+    if "OMP_WAIT_POLICY" not in os.environ:
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
         return _run(argv)
     except UserError as error:
