@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
     # albumentations asks a package index for updates on import unless told not to.
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     # GNU's OpenMP lets threads spin for long while they wait for each other. Where a browser or the workers that read
-    # photos want the processor too, that costs several times the work itself (docs/benchmarks.md). Read when torch starts.
+    # photos want the processor too, that costs several times the work (docs/benchmarks.md). Read when torch starts.
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     try:
