@@ -38,10 +38,10 @@ def fetch_model(source: str) -> Path:
     """
     hub_id, _, revision = source.removeprefix(PREFIX).partition("@")
     owner = hub_id.split("/")[0]
-    is_file = hub_id.lower().endswith(_FILE_SUFFIXES)
+    could_be_one = is_hub_id(hub_id) and not hub_id.lower().endswith(_FILE_SUFFIXES)
     taken = not source.startswith(PREFIX) and (owner == _RUNS or Path(owner).exists())
-    if is_file or taken or not is_hub_id(hub_id):
-        raise _no_such_path(source, owner if taken and not is_file else None)
+    if taken or not could_be_one:
+        raise _no_such_path(source, owner if could_be_one else None)
     return _download(source, hub_id, revision or None)
 
 
