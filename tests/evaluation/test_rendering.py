@@ -119,6 +119,17 @@ def test_terminal_shows_numbers_warnings_and_what_is_missing(table: Table) -> No
         assert wanted in text
 
 
+def test_terminal_shows_brackets_as_they_stand(table: Table) -> None:
+    note = "pip install 'lit_restore[baselines]'"
+    parts = tuple(replace(part, notes=(note,), caption="[bold] caption") for part in table.parts)
+    console = Console(file=io.StringIO(), width=160, soft_wrap=True, highlight=False)
+    show(replace(table, title="title [red]", parts=parts), console)
+    text = console.file.getvalue()
+    assert f"note: {note}" in text
+    assert "[bold] caption" in text
+    assert "title [red]" in text
+
+
 class Reader(HTMLParser):
     """Collects table cells, addresses and embedded data."""
 
