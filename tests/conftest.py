@@ -35,3 +35,15 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lit_restore.models.random_base import write_random_base
 
     return write_random_base(tmp_path_factory.mktemp("tiny") / "base")
+
+
+@pytest.fixture(scope="session")
+def model(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder of a tiny restorer that has learned something; not to be changed."""
+    from helpers import tiny_generator
+
+    from lit_restore.models.artifact import save_generator
+
+    folder = tmp_path_factory.mktemp("trained") / "model"
+    save_generator(tiny_generator(tiny_base), folder, iteration=7)
+    return folder

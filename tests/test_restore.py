@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers import tiny_generator
 from PIL import Image
 
 from lit_restore.cli import main
@@ -18,17 +17,9 @@ from lit_restore.faces.detect import Face
 from lit_restore.image import read_rgb, write_image
 from lit_restore.inference import PhotoReport, Restorer, find_device, found_faces
 from lit_restore.inference.photo_restorer import PhotoRestorer
-from lit_restore.models.artifact import save_generator
 from lit_restore.models.random_base import write_random_base
 
 SIZE = 64
-
-
-@pytest.fixture(scope="module")
-def model(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained") / "model"
-    save_generator(tiny_generator(tiny_base), folder, iteration=7)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -212,6 +212,7 @@ def _number(summary: Summary, name: str, form: str) -> str:
 
 def _remarks(summary: Summary) -> list[str]:
     from lit_restore.evaluation.protocol import flattered
+    from lit_restore.metrics.measurement import NO_LANDMARKS
 
     lines = [
         f"{len(keys)} photos failed: {reason} ({', '.join(keys[:3])})" for reason, keys in summary.failures.items()
@@ -222,7 +223,7 @@ def _remarks(summary: Summary) -> list[str]:
             if reason != "not restored":
                 not_measured.setdefault((reason, len(keys)), []).append(name)
     lines += [f"{', '.join(names)}: {num} photos: {reason}" for (reason, num), names in not_measured.items()]
-    if any(reason.startswith("no landmarks") for reason, _ in not_measured):
+    if any(reason.startswith(NO_LANDMARKS) for reason, _ in not_measured):
         lines.append("No landmarks: --points template (aligned faces) or detect, or 'lit_restore prepare' finds them.")
     lines += summary.remarks
     flattering = flattered(summary.protocol)

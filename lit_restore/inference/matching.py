@@ -70,9 +70,8 @@ def match_faces(
         return [_on_word(people[0], people[0].similarity(vectors[0], photo), threshold, "used on your word")]
     restore_anyway = certain and len(faces) == 1
     if restore_anyway and faces[0].is_too_coarse_to_recognise:
-        similarity = people[0].similarity(vectors[0], photo)
-        if similarity < threshold:
-            return [_on_word(people[0], similarity, threshold, "too blurred to tell who it is, used on your word")]
+        why = "too blurred to tell who it is, used on your word"
+        return [_on_word(people[0], people[0].similarity(vectors[0], photo), threshold, why)]
     return [_match(vector, people, threshold, photo, strangers == "blind", restore_anyway) for vector in vectors]
 
 

@@ -50,8 +50,6 @@ class DistributionDistance:
         protocol: of the features.
     """
 
-    needs_landmarks = False
-
     def __init__(self, features: Features, columns: dict[str, MetricInfo], protocol: dict[str, str]) -> None:
         self.features, self.columns = features, columns
         subsets = f"{KID_SUBSETS} subsets of {KID_SUBSET_SIZE} or as many as there are, seed {KID_SEED}"
@@ -86,8 +84,6 @@ class DistanceToStatistics:
     Raises:
         UserError: the file is missing or holds something else.
     """
-
-    needs_landmarks = False
 
     def __init__(
         self,

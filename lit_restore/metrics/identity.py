@@ -22,7 +22,7 @@ import torch.nn.functional as F
 from lit_restore.faces.crop import crop_faces
 from lit_restore.faces.detect import find_faces
 from lit_restore.faces.points import Points, detected_points, landmark_points, template_points
-from lit_restore.metrics.measurement import NO_TRUTH, MetricInfo, Values, with_reasons
+from lit_restore.metrics.measurement import NO_LANDMARKS, NO_TRUTH, MetricInfo, Values, with_reasons
 from lit_restore.models.recognition import Recognizer
 from lit_restore.types import RestorationBatch
 
@@ -59,7 +59,6 @@ class FaceVectors:
         points: where the five points of the crop come from; see `Points`.
 
     Attributes:
-        needs_landmarks: whether a batch must bring its landmarks.
         protocol: network, weights and crop.
 
     Raises:
@@ -69,7 +68,6 @@ class FaceVectors:
     def __init__(self, network: Recognizer, points: Points = "target") -> None:
         self.network = network
         self.points: Points = points
-        self.needs_landmarks = network.crop is not None and points == "target"
         self.protocol = network.protocol(points)
         if points == "detect" and network.crop is not None:
             find_faces(np.zeros((64, 64, 3), np.uint8))  # says now that weights are missing
@@ -88,7 +86,7 @@ class FaceVectors:
         if network.crop is None:
             return _normalise(network(images)), [""] * len(images)
         places, present = self._places(images, landmarks, landmark_mask)
-        missing = "no face found" if self.points == "detect" else "no landmarks"
+        missing = "no face found" if self.points == "detect" else NO_LANDMARKS
         vectors = torch.full((len(images), 1), torch.nan, dtype=torch.float64)
         if present.any():
             found = network(crop_faces(images[torch.from_numpy(present)], places[present], network.crop))
@@ -118,7 +116,6 @@ class Identity:
         self, vectors: FaceVectors, label: str, columns: dict[str, MetricInfo], reference: Reference = "first"
     ) -> None:
         self.vectors, self.label, self.reference, self.columns = vectors, label, reference, columns
-        self.needs_landmarks = vectors.needs_landmarks
         self.protocol = vectors.protocol | {"reference": reference}
 
     @torch.no_grad()

@@ -37,7 +37,6 @@ class LandmarkDistance:
     """
 
     columns = COLUMNS
-    needs_landmarks = False
 
     def __init__(self) -> None:
         find_faces(np.zeros((64, 64, 3), np.uint8))  # says now that weights are missing

@@ -17,6 +17,8 @@ from lit_restore.errors import UserError
 from lit_restore.types import RestorationBatch
 
 NO_TRUTH = "no true picture"
+NO_LANDMARKS = "no landmarks"
+"""How the reason begins where faces were to be found by landmarks that the data does not have."""
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,6 @@ class Metric(Protocol):
     protocol: dict[str, str]
     """All that has to be the same where its numbers are compared, besides pictures and the versions of Python and
     torch."""
-    needs_landmarks: bool
-    """Whether it finds faces by the landmarks of the batch; without them it has no numbers."""
 
     def __call__(self, restored: torch.Tensor, batch: RestorationBatch) -> dict[str, Values]:
         """Columns of a batch.
@@ -70,8 +70,6 @@ class Comparison:
         protocol: see `Metric`.
         undefined: why ``compare`` may give NaN.
     """
-
-    needs_landmarks = False
 
     def __init__(
         self,
@@ -108,8 +106,6 @@ class Judgement:
         protocol: see `Metric`.
         undefined: why ``judge`` may give NaN.
     """
-
-    needs_landmarks = False
 
     def __init__(
         self,

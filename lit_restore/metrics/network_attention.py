@@ -34,7 +34,6 @@ class NetworkAttention:
     """
 
     columns = COLUMNS
-    needs_landmarks = True
 
     def __init__(self, restorer: Restorer | None = None) -> None:
         self.protocol = {"attention": "within 2 sigma of the landmark in any reference; mean of layers, heads, cells"}

@@ -16,7 +16,7 @@ import torch
 
 from lit_restore.faces.detect import find_faces
 from lit_restore.faces.points import Points, detected_points, landmark_points, template_points
-from lit_restore.metrics.measurement import NO_TRUTH, MetricInfo, Values, unit, with_reasons
+from lit_restore.metrics.measurement import NO_LANDMARKS, NO_TRUTH, MetricInfo, Values, unit, with_reasons
 from lit_restore.types import RestorationBatch
 
 REGIONS = ("eyes", "mouth", "rest")
@@ -40,7 +40,6 @@ class RegionError:
 
     def __init__(self, points: Points = "target") -> None:
         self.points: Points = points
-        self.needs_landmarks = points == "target"
         self.protocol = {"regions": "ellipses by five points", "points": f"{points}, of the truth", "colour": "RGB"}
         if points == "detect":
             find_faces(np.zeros((64, 64, 3), np.uint8))  # says now that weights are missing
@@ -50,7 +49,7 @@ class RegionError:
         hq = batch["hq"].to(restored.device)
         errors = (unit(restored) - unit(hq)).abs().mean(1).double().cpu().numpy() * 255  # (B, H, W)
         places, present = self._places(batch)
-        missing = "no face found in the truth" if self.points == "detect" else "no landmarks of the truth"
+        missing = "no face found in the truth" if self.points == "detect" else f"{NO_LANDMARKS} of the truth"
         numbers, reasons = {name: [] for name in REGIONS}, []
         for error, points5, there, known in zip(errors, places, present, batch["has_hq"].tolist(), strict=True):
             usable = there and known

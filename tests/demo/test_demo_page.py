@@ -13,24 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from helpers import tiny_generator
 
 from lit_restore.image import read_rgb, write_image
 from lit_restore.inference import Restorer
-from lit_restore.models.artifact import save_generator
 
 pytest.importorskip("gradio")
 playwright = pytest.importorskip("playwright.sync_api")
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome", "chrome"))), None)
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(BROWSER is None, reason="no Chromium is there to open the page")]
 SECONDS = 1000  # in the browser tool's milliseconds
-
-
-@pytest.fixture(scope="module")
-def model(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained") / "model"
-    save_generator(tiny_generator(tiny_base), folder, iteration=7)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -7,14 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers import tiny_generator
 from small_people import SIZE_PX, write_people
 
 from lit_restore.evaluation.inputs import EvaluationSet, InputChoice
 from lit_restore.evaluation.methods import Method
 from lit_restore.evaluation.runner import Evaluation
 from lit_restore.metrics.catalogue import build_metrics
-from lit_restore.models.artifact import save_generator
 
 
 @pytest.fixture
@@ -38,14 +36,6 @@ def choice(people: Path, tmp_path: Path) -> InputChoice:
 @pytest.fixture
 def photos(choice: InputChoice) -> EvaluationSet:
     return EvaluationSet(choice)
-
-
-@pytest.fixture(scope="session")
-def model(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model folder."""
-    folder = tmp_path_factory.mktemp("trained") / "model"
-    save_generator(tiny_generator(tiny_base), folder, iteration=7)
-    return folder
 
 
 @pytest.fixture

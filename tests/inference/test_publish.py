@@ -13,12 +13,11 @@ import huggingface_hub
 import numpy as np
 import pytest
 import yaml
-from helpers import tiny_generator
 
 from lit_restore.errors import UserError
 from lit_restore.inference import Restorer
 from lit_restore.inference.model_card import model_card
-from lit_restore.models.artifact import load_generator, save_generator
+from lit_restore.models.artifact import load_generator
 
 FILES = {
     "README.md",
@@ -26,13 +25,6 @@ FILES = {
     *(f"{part}/adapter_{file}" for part in ("unet", "vae") for file in ("config.json", "model.safetensors")),
 }
 FACE = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
-
-
-@pytest.fixture(scope="module")
-def model(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained") / "model"
-    save_generator(tiny_generator(tiny_base), folder, iteration=7)
-    return folder
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,6 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import tiny_generator
 
 from lit_restore.cli import main
 from lit_restore.image import read_rgb, write_image
@@ -24,7 +23,6 @@ from lit_restore.inference.identity import Identity
 from lit_restore.inference.picture import Picture
 from lit_restore.inference.report_face import face_pictures, identity_text
 from lit_restore.inference.restored import RestoredPhoto
-from lit_restore.models.artifact import save_generator
 from lit_restore.models.reference_shares import ReferenceShares
 
 SIZE = 64
@@ -34,13 +32,6 @@ SETTINGS = {"strength": 0.75, "fidelity": 0.25, "seed": 3}
 
 def noise(seed: int, height: int = SIZE, width: int = SIZE) -> np.ndarray:
     return np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
-
-
-@pytest.fixture(scope="module")
-def model(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained") / "model"
-    save_generator(tiny_generator(tiny_base), folder, iteration=7)
-    return folder
 
 
 @pytest.fixture(scope="module")

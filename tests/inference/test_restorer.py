@@ -20,7 +20,6 @@ from lit_restore.inference import Restorer, found_faces, restorer
 from lit_restore.inference.identity import Identity
 from lit_restore.inference.paste import PlacedFace, paste_mask
 from lit_restore.inference.strength import restore_faces
-from lit_restore.models.artifact import save_generator
 from lit_restore.models.generator import fixed_noise
 
 SIZE = 64
@@ -66,13 +65,6 @@ def paint(
         image[area] = np.clip(np.array(colour) + texture[area], 0, 255)
     write_image(image, path)
     return Path(path)
-
-
-@pytest.fixture(scope="module")
-def model(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained") / "model"
-    save_generator(tiny_generator(tiny_base), folder, iteration=7)
-    return folder
 
 
 @pytest.fixture(autouse=True)

@@ -127,7 +127,6 @@ def test_every_face_that_cannot_be_cut_out_has_its_reason(make_batch) -> None:
         reference_landmark_mask=torch.tensor([True, True, False])[:, None, None].expand(-1, 1, 68),
     )
     metric = identity(ARCFACE_CROP)
-    assert metric.needs_landmarks
     values = metric(colours(0, 0, 0), batch)
     assert numbers(values, "gt")[::2] == pytest.approx([1, 1], abs=1e-6)
     assert values["id_x_gt"].failures == {1: "no landmarks in the restoration"}

@@ -60,7 +60,6 @@ def test_regions_add_up_to_the_picture(make_batch) -> None:
 
 def test_pictures_without_truth_or_landmarks_fail(make_batch) -> None:
     metric = RegionError("target")
-    assert metric.needs_landmarks
     points = np.zeros((68, 2))
     points[36:42], points[42:48], points[30], points[48], points[54] = POINTS5
     known = torch.tensor([True, False, True])
