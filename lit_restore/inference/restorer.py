@@ -312,5 +312,5 @@ class Restorer:
         photos = list_photos(references)
         if not photos:
             return None
-        name = Path(references).resolve().name if isinstance(references, (str, Path)) else "the references"
+        name = Path(references).resolve().name if isinstance(references, (str, Path)) else "the person"
         return self._reader.person(name, photos, settings.aligned)

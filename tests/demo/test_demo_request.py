@@ -47,6 +47,7 @@ def test_a_click_gives_the_picture_and_the_report_of_the_restorer(restorer: Rest
     np.testing.assert_array_equal(read_rgb(by_references.picture), expected)
     html = by_references.report.read_text()
     assert "strength 0.5, fidelity 0.25, seed 0" in html
+    assert "Face 0: the person with 2 references" in html  # who has no name when several files are given
     assert len(re.findall(r"reference \d: \d+%", html)) == 2
     assert str(tmp_path) not in html
 
