@@ -197,7 +197,7 @@ def test_a_warning_if_and_only_if_identity_fell(model: Path, monkeypatch: pytest
         assert scripted.cosines == []
         html = page_of(tool, restored).html()
         assert f"0.80 before, {after:.2f} restored" in html
-        assert html.count("restoration lowered the similarity to the references: 0.80 -&gt;") == 2 * is_warned
+        assert html.count("restoration lowered the similarity to the person: 0.80 -&gt;") == 2 * is_warned
         assert html.count('class="warnings"') == 2 * is_warned  # at the top and beside the face
 
 

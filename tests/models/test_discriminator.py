@@ -111,8 +111,10 @@ def test_every_call_in_training_is_one_power_iteration(math_file: Path) -> None:
 
 @torch.no_grad()
 def test_spectral_norms_converge_to_one() -> None:
-    heads = Heads((8, 8, 8), 4).train()
-    for _ in range(60):
+    with torch.random.fork_rng():  # how fast depends on how close the two largest singular values of the start are
+        torch.manual_seed(0)
+        heads = Heads((8, 8, 8), 4).train()
+    for _ in range(200):
         heads([normal(0, 1, 8, 8, 8), normal(1, 1, 8, 8, 8), normal(2, 1, 8)])
     for layer in heads.modules():
         if hasattr(layer, "weight_orig"):
