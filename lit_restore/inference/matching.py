@@ -10,7 +10,7 @@ import numpy as np
 
 from lit_restore.errors import UserError
 from lit_restore.inference.found_faces import FoundFace
-from lit_restore.inference.identity import DOUBT, MARGIN
+from lit_restore.inference.identity import BLURRED_DOUBT, DOUBT, MARGIN
 from lit_restore.inference.people import Person
 from lit_restore.inference.report import Action
 
@@ -53,8 +53,9 @@ def match_faces(
         vectors: (F, D), or None where no network can compare.
         threshold: of `Identity`.
         photo: content of the photo.
-        certain: there is one person, and whoever asks says that the photo shows them. Of a single face this is believed
-            where the network cannot tell; where it can and says no, the face is to be restored at least.
+        certain: there is one person, and whoever asks says that the photo shows them. Of a single face too blurred to
+            be recognised this is believed, unless not even a little of the likeness is left; a refused one is restored
+            at least.
         trust: that word counts more than the network's.
 
     Raises:
@@ -70,8 +71,9 @@ def match_faces(
         return [_on_word(people[0], people[0].similarity(vectors[0], photo), threshold, "used on your word")]
     restore_anyway = certain and len(faces) == 1
     if restore_anyway and faces[0].is_too_coarse_to_recognise:
-        why = "too blurred to tell who it is, used on your word"
-        return [_on_word(people[0], people[0].similarity(vectors[0], photo), threshold, why)]
+        similarity = people[0].similarity(vectors[0], photo)
+        if similarity >= threshold - BLURRED_DOUBT:
+            return [_on_word(people[0], similarity, threshold, "too blurred to be sure, used on your word")]
     return [_match(vector, people, threshold, photo, strangers == "blind", restore_anyway) for vector in vectors]
 
 

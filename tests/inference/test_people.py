@@ -166,14 +166,18 @@ def test_a_face_too_blurred_to_be_recognised_is_the_persons_on_the_users_word() 
         (found,) = match_faces([replace(face(), view=view)], vector[None], known, certain=certain, **options)
         return found
 
-    blurred = matched(16, CARL)
+    little = unit(0.15 * ANNA, CARL)
+    blurred = matched(16, little)
     assert (blurred.action, blurred.person.name, blurred.on_word) == ("with references", "anna", True)
     assert blurred.warnings == [
-        "similarity 0.00 to the references, needed 0.45: too blurred to tell who it is, used on your word"
+        "similarity 0.15 to the references, needed 0.45: too blurred to be sure, used on your word"
     ]
+    refused = matched(16, CARL)  # no likeness at all is not a matter of blur
+    assert (refused.action, refused.person) == ("without references", None)
+    assert "similarity 0.00 to anna, needed 0.45; restored without them (--trust-references" in refused.warnings[0]
     assert matched(16, ANNA).warnings == []
-    assert matched(128, CARL).action == "without references"
-    assert matched(16, CARL, certain=False, known=PEOPLE).action == "left"  # from --people nobody is believed
+    assert matched(128, little).action == "without references"
+    assert matched(16, little, certain=False, known=PEOPLE).action == "left"  # from --people nobody is believed
 
 
 def test_without_a_network_one_face_is_the_persons_and_several_are_asked_about() -> None:
