@@ -6,6 +6,7 @@ import hashlib
 import math
 import random
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -39,17 +40,18 @@ class DenoiserModule(PretrainingModule):
 
         z_t  = sqrt(abar_t) z' + sqrt(1 - abar_t) noise,     z' the latent of the face or of a degraded copy of it
         z_0  = (z_t - sqrt(1 - abar_t) predicted) / sqrt(abar_t)
-        loss = mean min(1, 20 abar_t / (1 - abar_t)) |z - z_0|^2 + w CE(landmark, attention)
+        loss = mean |z - z_0|^2 + w CE(landmark, attention)
 
-    Details are lost in degraded and noisy latents alike; only the other photo shows them. Sometimes that photo is the
-    face itself, turned, moved and in another light: the shortest lesson in copying.
+    at the noise levels t from which one step restores. Details are lost in degraded and noisy latents alike; only the
+    other photo shows them. Sometimes that photo is the face itself, turned, moved and in another light: the shortest
+    lesson in copying, and one in which the place of every cell is known, not of landmarks alone.
 
     Args:
         output: folder for the base: ``unet/ vae/ prompt/ scheduler/``.
         vae: folder of a trained VAE; copied into the base.
         widths: channels per level of the UNet.
         shared_probability: share of iterations with attention to other photos.
-        shared_min_timestep: lowest noise level of those; below it the picture itself shows all there is to know.
+        shared_timesteps: noise levels of those, one drawn per photo.
         degraded_probability: share of those that start from degraded faces.
         moved_probability: share of those whose other photo is the face itself.
         attention_weight: w above, of the cross entropy with the place of the same landmark in the other photo.
@@ -66,11 +68,11 @@ class DenoiserModule(PretrainingModule):
         head_channels: int = 32,
         prompt_tokens: int = 4,
         prompt_channels: int = 32,
-        shared_probability: float = 0.8,
-        shared_min_timestep: int = 200,
+        shared_probability: float = 0.9,
+        shared_timesteps: list[int] = [249, 499],
         degraded_probability: float = 0.75,
         moved_probability: float = 0.3,
-        attention_weight: float = 0.03,
+        attention_weight: float = 0.1,
         init: str | None = None,
         optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, weight_decay=0.0, schedule="cosine"),
         max_iterations: int = 8000,
@@ -80,7 +82,7 @@ class DenoiserModule(PretrainingModule):
         super().__init__(output, optimizer, max_iterations, ema_decay, seed)
         self.vae_folder = Path(vae)
         self.vae = load_vae(vae, vae)
-        self.shared_probability, self.shared_min_timestep = shared_probability, shared_min_timestep
+        self.shared_probability, self.shared_timesteps = shared_probability, shared_timesteps
         self.degraded_probability, self.moved_probability = degraded_probability, moved_probability
         self.attention_weight = attention_weight
         self._latents: dict[bytes, torch.Tensor] = {}
@@ -116,29 +118,27 @@ class DenoiserModule(PretrainingModule):
             for share in (self.shared_probability, self.degraded_probability, self.moved_probability)
         )
         latent = self._latents_of(batch["hq"])
-        steps = self._timesteps(latent, self.shared_min_timestep if shared else 0)
+        steps = self._timesteps(latent, self.shared_timesteps if shared else range(len(self.schedule)))
         noise = self.noise("latent", latent)
         if not shared:
             predicted = self._unet(self.schedule.add_noise(latent, noise, steps), steps, None)
             error = (predicted.float() - noise).pow(2).mean()
             return error, {"mse_alone": error.detach()}
         if moved:
-            batch = moved_copies(batch, self.draws("move"))
+            batch = moved_copies(batch, self.draws("move"), cells=latent.shape[-1])
         noisy = self.schedule.add_noise(self._encode(batch["lq"]) if degraded else latent, noise, steps)
         probe = AttentionProbe(range(self.num_shared))
         predicted = self._unet(noisy, steps, self._features(batch, known=not moved), probe)
         estimate = self.schedule.predict_clean(noisy, predicted.float(), steps)
-        error = (estimate - latent).pow(2).mean((1, 2, 3))
-        abar = self.schedule.alpha_bar.to(error.device)[steps]
-        reconstruction = ((20 * abar / (1 - abar)).clamp(max=1) * error).mean()
+        error = (estimate - latent).pow(2).mean()
         attention = self._attention_loss(probe, batch)
         name = f"{'degraded' if degraded else 'noisy'}_{'moved' if moved else 'other'}"
-        values = {f"mse_{name}": error.detach().mean(), "attention": attention.detach()}
-        return reconstruction + self.attention_weight * attention, values
+        values = {f"mse_{name}": error.detach(), f"attention_{name}": attention.detach()}
+        return error + self.attention_weight * attention, values
 
-    def _timesteps(self, latent: torch.Tensor, lowest: int) -> torch.Tensor:
+    def _timesteps(self, latent: torch.Tensor, choices: Sequence[int]) -> torch.Tensor:
         draws = self.draws("timesteps", self.global_rank)
-        return torch.tensor([draws.randrange(lowest, len(self.schedule)) for _ in latent], device=latent.device)
+        return torch.tensor([draws.choice(choices) for _ in latent], device=latent.device)
 
     def _attention_loss(self, probe: AttentionProbe, batch: RestorationBatch) -> torch.Tensor:
         """Cross entropy between where a landmark is in the first reference and where its query looks.
@@ -201,11 +201,12 @@ class DenoiserModule(PretrainingModule):
         write_constant_parts(folder, self.prompt)
 
 
-def moved_copies(batch: RestorationBatch, draws: random.Random) -> RestorationBatch:
+def moved_copies(batch: RestorationBatch, draws: random.Random, cells: int) -> RestorationBatch:
     """The batch with every face's first reference replaced by the face itself, turned, scaled, shifted and recoloured.
 
-    Landmarks move with it. Turned by up to 20 degrees, scaled by up to 20 %, shifted by up to 12 % of the side, each
-    colour channel with a contrast of 0.7 to 1.3 and a brightness of up to 0.3 of its own.
+    Turned by up to 20 degrees, scaled by up to 20 %, shifted by up to 12 % of the side, each colour channel with a
+    contrast of 0.7 to 1.3 and a brightness of up to 0.3 of its own. Landmarks are the centres of a grid of ``cells`` x
+    ``cells``, and known where the copy still shows them.
     """
     faces, side = batch["hq"], batch["hq"].shape[-1]
     to_source, colours = [], []
@@ -219,16 +220,23 @@ def moved_copies(batch: RestorationBatch, draws: random.Random) -> RestorationBa
     grid = F.affine_grid(to_source, list(faces.shape), align_corners=False)
     moved = F.grid_sample(faces, grid, padding_mode="reflection", align_corners=False)
     moved = (moved * contrast + brightness).clamp(-1, 1)
-    points = (2 * batch["landmarks"] + 1) / side - 1
-    points = (points - to_source[:, None, :, 2]) @ to_source[:, :, :2].inverse().transpose(1, 2)
-    points = ((points + 1) * side - 1) / 2
-    inside = ((points >= -0.5) & (points < side - 0.5)).all(-1)
+    middles = (2 * torch.arange(cells, device=faces.device) + 1) / cells - 1
+    centres = torch.cartesian_prod(middles, middles).flip(-1)  # (K, 2) x, y, row by row
+    copies = (centres - to_source[:, None, :, 2]) @ to_source[:, :, :2].inverse().transpose(1, 2)  # (B, K, 2)
+    shown = (copies.abs() <= 1).all(-1)
     return batch | {
         "references": moved[:, None],
         "reference_mask": batch["reference_mask"].new_ones(len(faces), 1),
-        "reference_landmarks": points[:, None],
-        "reference_landmark_mask": (batch["landmark_mask"] & inside)[:, None],
+        "landmarks": _pixels(centres, side).expand_as(copies),
+        "landmark_mask": torch.ones_like(shown),
+        "reference_landmarks": _pixels(copies, side)[:, None],
+        "reference_landmark_mask": shown[:, None],
     }
+
+
+def _pixels(points: torch.Tensor, side: int) -> torch.Tensor:
+    """Pixel coordinates of points between -1 and 1."""
+    return ((points + 1) * side - 1) / 2
 
 
 def bilinear_cells(points: torch.Tensor, size_px: int, grid: int) -> tuple[torch.Tensor, torch.Tensor]:
