@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 import torch
 
-from lit_restore.faces.weights import FAN, LANDMARKS68, RETINAFACE, SFD, WeightFile, check, locate, missing
+from lit_restore.faces.weights import FAN, LANDMARKS68, RETINAFACE, SFD, fetch, locate
 
 MAX_DETECTION_SIDE_PX = 640  # S3FD takes seconds per photo above this; the points are found at full resolution
 
@@ -34,7 +34,8 @@ class FaceAlignmentBackend:
     """
 
     def __init__(self, weights: str | Path | None = None, device: str = "cpu") -> None:
-        paths = [_obtain(file, weights) for file in (SFD, FAN)]
+        needed, instead = [SFD, FAN], [RETINAFACE, LANDMARKS68]
+        paths = [locate(file, weights) or fetch(file, weights, needed=needed, instead=instead) for file in needed]
         from face_alignment import FaceAlignment, LandmarksType  # slow import (numba, scikit-image)
 
         with _download_folder_of(paths):
@@ -58,26 +59,6 @@ class FaceAlignmentBackend:
         boxes = [np.append(box[:4] * to_image, box[4]) for box in boxes]
         points = self.aligner.get_landmarks_from_image(image, detected_faces=boxes)
         return [(box[:4], float(box[4]), found) for box, found in zip(boxes, points, strict=True)]
-
-
-def _obtain(file: WeightFile, folder: str | Path | None) -> Path:
-    """A checked copy of ``file``: local, downloaded before, or downloaded now."""
-    path = locate(file, folder)
-    if path is not None:
-        return path
-    path = Path(torch.hub.get_dir()) / "checkpoints" / file.name
-    if path.is_file():
-        check(path, file)
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(file.source, str(path), hash_prefix=file.sha256)
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong checksum is a RuntimeError
-        reason = f"download failed: {getattr(error, 'reason', None) or error}"
-        raise missing(
-            [SFD, FAN], folder, also_in=[path.parent], reason=reason, instead=[RETINAFACE, LANDMARKS68]
-        ) from None
-    return path
 
 
 @contextmanager

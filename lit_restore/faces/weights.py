@@ -119,6 +119,37 @@ def locate(file: WeightFile, folder: str | Path | None = None) -> Path | None:
     return None
 
 
+def fetch(
+    file: WeightFile,
+    folder: str | Path | None = None,
+    *,
+    needed: list[WeightFile] | None = None,
+    what: str = "weights of the face networks",
+    instead: list[WeightFile] | None = None,
+) -> Path:
+    """A checked copy in torch's download folder: from before, or downloaded now.
+
+    Args:
+        folder, what, instead: for the error, see `missing`.
+        needed: the files that are needed together with it, and it; None = it alone.
+
+    Raises:
+        UserError: the copy is damaged, or the download failed.
+    """
+    path = Path(torch.hub.get_dir()) / "checkpoints" / file.name
+    if path.is_file():
+        check(path, file)
+        return path
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(file.source, str(path), hash_prefix=file.sha256 or None)
+    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong checksum is a RuntimeError
+        reason = f"download failed: {getattr(error, 'reason', None) or error}"
+        also_in = [path.parent]
+        raise missing(needed or [file], folder, what=what, also_in=also_in, reason=reason, instead=instead) from None
+    return path
+
+
 def check(path: Path, file: WeightFile) -> None:
     """Refuse a file that is not, byte for byte, the known one.
 

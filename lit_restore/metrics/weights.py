@@ -8,10 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
-
 from lit_restore.errors import UserError
-from lit_restore.faces.weights import WeightFile, check, locate, missing
+from lit_restore.faces.weights import WeightFile, fetch, locate
 
 _TORCHVISION = "https://download.pytorch.org/models"
 _PYIQA = "https://huggingface.co/chaofengc/IQA-PyTorch-Weights/resolve/main"
@@ -101,21 +99,4 @@ def obtain(file: WeightFile, given: str | Path | None = None, *, instead: Weight
             raise UserError("no such weight file", where=path, expected=f"{file.what} ({file.name})")
         return path
     path = locate(file) or (locate(instead) if instead else None)
-    if path is not None:
-        return path
-    path = Path(torch.hub.get_dir()) / "checkpoints" / file.name
-    if path.is_file():
-        check(path, file)
-        return path
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(file.source, str(path), hash_prefix=file.sha256 or None)
-    except (OSError, RuntimeError) as error:  # URLError is an OSError; a wrong checksum is a RuntimeError
-        raise missing(
-            [file],
-            what="weights of a metric",
-            also_in=[path.parent],
-            reason=f"download failed: {getattr(error, 'reason', None) or error}",
-            instead=[instead] if instead else None,
-        ) from None
-    return path
+    return path or fetch(file, what="weights of a metric", instead=[instead] if instead else None)
