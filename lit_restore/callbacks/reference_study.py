@@ -145,8 +145,10 @@ def show_study(folder: Path) -> None:
     example = folder / "example"
     paths = {"input": example / "degraded.png", "references": example / "references"}
     paths |= {"checkpoint": folder, "output": example / "restored.png"}
-    options = " ".join(f"--{option} {shlex.quote(str(path))}" for option, path in paths.items())
-    console.print(f"Restore a face with what was trained:\n  lit_restore restore {options}")
+    # The last two are known of the example, and networks for real faces, where at hand, do not know synthetic people.
+    options = [f"--{option} {shlex.quote(str(path))}" for option, path in paths.items()]
+    options += ["--aligned yes", "--trust-references"]
+    console.print(f"Restore a face with what was trained:\n  lit_restore restore {' '.join(options)}")
 
 
 def _cell(statistics: Statistics, number: str) -> str:

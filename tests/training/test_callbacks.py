@@ -181,6 +181,7 @@ def test_the_study_equals_a_direct_computation(
     printed = capsys.readouterr().out
     assert f"{found['results']['2 references']['psnr']['mean']:.2f}" in printed
     assert "lit_restore restore --input" in printed
+    assert printed.rstrip().endswith("--aligned yes --trust-references")  # whatever networks for real faces are at hand
 
 
 def test_the_study_does_not_depend_on_the_batches(
