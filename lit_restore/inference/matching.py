@@ -72,7 +72,7 @@ def match_faces(
     restore_anyway = certain and len(faces) == 1
     if restore_anyway and faces[0].is_too_coarse_to_recognise:
         similarity = people[0].similarity(vectors[0], photo)
-        if similarity >= threshold - BLURRED_DOUBT:
+        if threshold - BLURRED_DOUBT <= similarity < threshold:
             return [_on_word(people[0], similarity, threshold, "too blurred to be sure, used on your word")]
     return [_match(vector, people, threshold, photo, strangers == "blind", restore_anyway) for vector in vectors]
 

@@ -175,7 +175,8 @@ def test_a_face_too_blurred_to_be_recognised_is_the_persons_on_the_users_word() 
     refused = matched(16, CARL)  # no likeness at all is not a matter of blur
     assert (refused.action, refused.person) == ("without references", None)
     assert "similarity 0.00 to anna, needed 0.45; restored without them (--trust-references" in refused.warnings[0]
-    assert matched(16, ANNA).warnings == []
+    recognised = matched(16, ANNA)  # blurred or not, then it is the network that says so
+    assert (recognised.action, recognised.on_word, recognised.warnings) == ("with references", False, [])
     assert matched(128, little).action == "without references"
     assert matched(16, little, certain=False, known=PEOPLE).action == "left"  # from --people nobody is believed
 
