@@ -161,15 +161,10 @@ class OneStepGenerator(nn.Module):
 
     def _check_config(self) -> None:
         """Refuse what this base cannot do."""
-        config, last = self.config, len(self.schedule) - 1
-        timesteps = {
-            "train_timesteps": config.train_timesteps,
-            "inference_timestep": [config.inference_timestep],
-            "reference_timestep": [config.reference_timestep],
-        }
-        for name, values in timesteps.items():
-            if not values or min(values) < 0 or max(values) > last:
-                raise UserError("no such noise level", where=name, expected=f"0 to {last}", found=values)
+        config = self.config
+        self.schedule.check(config.train_timesteps, where="train_timesteps")
+        self.schedule.check([config.inference_timestep], where="inference_timestep")
+        self.schedule.check([config.reference_timestep], where="reference_timestep")
         self._check_sides(config.size_px, config.size_px, where="size_px")
 
     def _check_sides(self, height: int, width: int, where: str | None = None) -> None:

@@ -11,7 +11,7 @@ up in a list of sampling steps in which t = 249 does not occur.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -66,6 +66,16 @@ class NoiseSchedule:
 
     def __len__(self) -> int:
         return len(self.alpha_bar)
+
+    def check(self, timesteps: Sequence[int], where: str) -> None:
+        """Refuse noise levels that the schedule does not have, and an empty choice of them.
+
+        Raises:
+            UserError: naming ``where`` they were asked for.
+        """
+        last = len(self) - 1
+        if not timesteps or min(timesteps) < 0 or max(timesteps) > last:
+            raise UserError("no such noise level", where=where, expected=f"0 to {last}", found=timesteps)
 
     def add_noise(self, latent: torch.Tensor, noise: torch.Tensor, timestep: torch.Tensor) -> torch.Tensor:
         """z_t for latents (B, C, h, w), noise of the same shape and timesteps (B,)."""

@@ -57,6 +57,9 @@ class DenoiserModule(PretrainingModule):
         attention_weight: w above, of the cross entropy with the place of the same landmark in the other photo.
         init: folder of a base to continue from.
         seed: of noise, noise levels, and which iterations do what.
+
+    Raises:
+        UserError: a noise level that does not exist, or no VAE in ``vae``.
     """
 
     def __init__(
@@ -110,6 +113,7 @@ class DenoiserModule(PretrainingModule):
         self.track(unet.train())
         self.num_shared = len(share_decoder_attention(self.network, SharingOptions(use_adain=True)))
         self.schedule = NoiseSchedule.from_config(SCHEDULER)
+        self.schedule.check(shared_timesteps, where="shared_timesteps")
 
     def loss(self, batch: RestorationBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         draws = self.draws("lesson")

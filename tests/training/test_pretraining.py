@@ -264,6 +264,12 @@ def test_what_a_recipe_starts_from_is_not_there(vae, tmp_path: Path) -> None:
         AutoencoderModule(str(tmp_path), init="nowhere")
 
 
+@pytest.mark.parametrize("timesteps", [[], [249, 1000], [-1]])
+def test_noise_levels_that_do_not_exist(vae, tmp_path: Path, timesteps: list[int]) -> None:
+    with pytest.raises(UserError, match="no such noise level: shared_timesteps; expected 0 to 999"):
+        DenoiserModule(str(tmp_path), vae=str(vae[1]), shared_timesteps=timesteps)
+
+
 def test_a_recipe_goes_on_from_what_one_wrote(vae, base, tmp_path: Path) -> None:
     continued = AutoencoderModule(str(tmp_path), init=str(vae[1]))
     written = AutoencoderKL.from_pretrained(vae[1])
