@@ -2,9 +2,11 @@
 
     python -m lit_restore.models.random_base sd-turbo weights/random-sd-turbo
     python -m lit_restore.models.random_base dinov2-large weights/random-dinov2
+    python -m lit_restore.models.random_base vgg16 weights/random-vgg16.pth
+    python -m lit_restore.models.random_base arcface weights/random-arcface.pth
 
-The base restores nothing and the discriminator's DINOv2 sees nothing; they have the layers, names and sizes of the
-real ones (or of tiny networks).
+The base restores nothing and the others see nothing; they have the layers, names and sizes of the real ones (or of tiny
+networks).
 """
 
 from __future__ import annotations
@@ -12,14 +14,19 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from safetensors.torch import save_file
+from torch import nn
+from torchvision.models.vgg import cfgs, make_layers
+
+from lit_restore.models.iresnet import arcface_ir_se50
 
 Shape = Literal["tiny", "sd-turbo"]
 DinoShape = Literal["dinov2-tiny", "dinov2-large"]
+JudgeShape = Literal["vgg16", "arcface"]
 
 SCHEDULER = {  # of SD-Turbo
     "_class_name": "EulerDiscreteScheduler",
@@ -105,6 +112,20 @@ def write_random_dinov2(folder: str | Path, shape: DinoShape = "dinov2-tiny", *,
     return folder
 
 
+def write_random_judge(file: str | Path, shape: JudgeShape, *, seed: int = 0) -> Path:
+    """Write the network of the identity loss (ArcFace) or of LPIPS; returns the file.
+
+    The latter is VGG16 under torchvision's names, without its classifier, for which LPIPS has no use.
+    """
+    file = Path(file)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = arcface_ir_se50() if shape == "arcface" else nn.ModuleDict({"features": make_layers(cfgs["D"])})
+    file.parent.mkdir(parents=True, exist_ok=True)
+    torch.save(network.state_dict(), file)
+    return file
+
+
 def write_constant_parts(folder: Path, embedding: torch.Tensor) -> None:
     """``prompt/embedding.safetensors`` (1, tokens, channels) and the scheduler file."""
     (folder / "prompt").mkdir(parents=True, exist_ok=True)
@@ -115,12 +136,15 @@ def write_constant_parts(folder: Path, embedding: torch.Tensor) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shape", choices=[*_UNET, *_DINOV2])
-    parser.add_argument("folder")
+    parser.add_argument("shape", choices=[*_UNET, *_DINOV2, *get_args(JudgeShape)])
+    parser.add_argument("path", help="the folder to write; for vgg16 and arcface the file")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    write = write_random_dinov2 if options.shape in _DINOV2 else write_random_base
-    print(write(options.folder, options.shape, seed=options.seed))
+    if options.shape in _DINOV2:
+        write = write_random_dinov2
+    else:
+        write = write_random_base if options.shape in _UNET else write_random_judge
+    print(write(options.path, options.shape, seed=options.seed))
 
 
 if __name__ == "__main__":

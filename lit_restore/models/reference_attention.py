@@ -171,10 +171,20 @@ class SharedAttentionProcessor:
         if probe is not None and isinstance(reference, ReferenceFeatures):
             num_references = reference.keys[self.layer].shape[1]
             probe.record(self.layer, AttentionInputs(query, key, allowed, num_references))
-        mask = None if allowed is None else allowed[:, None, None, :]  # (B, 1, 1, M)
-        output = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)  # (B, h, N, d)
-        output = output.transpose(1, 2).flatten(2)  # (B, N, C)
+        output = self.attend(query, key, value, allowed, reference).transpose(1, 2).flatten(2)  # (B, N, C)
         return attn.to_out[1](attn.to_out[0](output))
+
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        allowed: torch.Tensor | None,
+        reference: object,
+    ) -> torch.Tensor:
+        """What the queries find: (B, h, N, d) from queries (B, h, N, d), keys and values (B, h, M, d)."""
+        mask = None if allowed is None else allowed[:, None, None, :]  # (B, 1, 1, M)
+        return F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
 
 
 class PlainProcessor(AttnProcessor2_0):
@@ -186,7 +196,11 @@ class PlainProcessor(AttnProcessor2_0):
         return super().__call__(attn, hidden_states, *args, **kwargs)
 
 
-def share_decoder_attention(unet: UNet2DConditionModel, options: SharingOptions) -> list[str]:
+def share_decoder_attention(
+    unet: UNet2DConditionModel,
+    options: SharingOptions,
+    processor: type[SharedAttentionProcessor] = SharedAttentionProcessor,
+) -> list[str]:
     """Install the processors; returns the names of the shared layers, coarse to fine.
 
     Shared are the self-attentions (``attn1``) of the decoder (``up_blocks``): nine in SD-Turbo.
@@ -195,7 +209,7 @@ def share_decoder_attention(unet: UNet2DConditionModel, options: SharingOptions)
     shared: list[str] = []
     for name in unet.attn_processors:
         if name.startswith("up_blocks.") and name.endswith(".attn1.processor"):
-            processors[name] = SharedAttentionProcessor(len(shared), options)
+            processors[name] = processor(len(shared), options)
             shared.append(name.removesuffix(".processor"))
         else:
             processors[name] = PlainProcessor()

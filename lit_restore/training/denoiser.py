@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import random
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-import torch.nn.functional as F
 from diffusers import UNet2DConditionModel
 from torch import nn
 
-from lit_restore.data.attention_targets import landmark_cells
 from lit_restore.models.attention_probe import AttentionProbe
 from lit_restore.models.base import load_unet, load_vae
 from lit_restore.models.random_base import SCHEDULER, write_constant_parts
 from lit_restore.models.reference_attention import (
     FeatureRecorder,
-    ReferenceFeatures,
     ReferencePassComplete,
     SharingOptions,
     share_decoder_attention,
 )
 from lit_restore.models.schedule import NoiseSchedule
+from lit_restore.training.correspondence import Places, find_places, moved_copies
 from lit_restore.training.optim import OptimizerConfig
 from lit_restore.training.pretraining import PretrainingModule
+from lit_restore.training.taught_attention import TaughtAttentionProcessor, TaughtFeatures, place_loss
 from lit_restore.types import RestorationBatch
 
 
@@ -36,15 +33,16 @@ class DenoiserModule(PretrainingModule):
 
     A text-to-image model learns from billions of pictures what faces of every quality look like and which parts of two
     photos correspond; a network of this size does not. So for a share of the batches the decoder's self-attention
-    looks into another photo of the same person, the way InstantRestore will use it, and is told by landmarks where:
+    looks into another photo of the same person, the way InstantRestore will use it, and is told where:
 
         z_t  = sqrt(abar_t) z' + sqrt(1 - abar_t) noise,     z' the latent of the face or of a degraded copy of it
         z_0  = (z_t - sqrt(1 - abar_t) predicted) / sqrt(abar_t)
-        loss = mean |z - z_0|^2 + w CE(landmark, attention)
+        loss = mean |z - z_0|^2 + w CE(place, attention)
 
     at the noise levels t from which one step restores. Details are lost in degraded and noisy latents alike; only the
     other photo shows them. Sometimes that photo is the face itself, turned, moved and in another light: the shortest
-    lesson in copying, and one in which the place of every cell is known, not of landmarks alone.
+    lesson in copying. Each query is handed the values of its place while its attention learns that place
+    (`lit_restore.training.taught_attention`).
 
     Args:
         output: folder for the base: ``unet/ vae/ prompt/ scheduler/``.
@@ -54,7 +52,7 @@ class DenoiserModule(PretrainingModule):
         shared_timesteps: noise levels of those, one drawn per photo.
         degraded_probability: share of those that start from degraded faces.
         moved_probability: share of those whose other photo is the face itself.
-        attention_weight: w above, of the cross entropy with the place of the same landmark in the other photo.
+        attention_weight: w above. With .1 the attention learned several times slower.
         init: folder of a base to continue from.
         seed: of noise, noise levels, and which iterations do what.
 
@@ -74,8 +72,8 @@ class DenoiserModule(PretrainingModule):
         shared_probability: float = 0.9,
         shared_timesteps: list[int] = [249, 499],
         degraded_probability: float = 0.75,
-        moved_probability: float = 0.3,
-        attention_weight: float = 0.1,
+        moved_probability: float = 0.5,
+        attention_weight: float = 1.0,
         init: str | None = None,
         optimizer: OptimizerConfig = OptimizerConfig(learning_rate=1e-3, weight_decay=0.0, schedule="cosine"),
         max_iterations: int = 8000,
@@ -111,7 +109,7 @@ class DenoiserModule(PretrainingModule):
         generator = torch.Generator().manual_seed(0)
         self.prompt = nn.Buffer(torch.randn(1, prompt_tokens, prompt_channels, generator=generator))
         self.track(unet.train())
-        self.num_shared = len(share_decoder_attention(self.network, SharingOptions(use_adain=True)))
+        self.num_shared = len(share_decoder_attention(self.network, SharingOptions(), TaughtAttentionProcessor))
         self.schedule = NoiseSchedule.from_config(SCHEDULER)
         self.schedule.check(shared_timesteps, where="shared_timesteps")
 
@@ -121,6 +119,7 @@ class DenoiserModule(PretrainingModule):
             draws.random() < share
             for share in (self.shared_probability, self.degraded_probability, self.moved_probability)
         )
+        shared = shared and bool(batch["reference_mask"].any(1).all())
         latent = self._latents_of(batch["hq"])
         steps = self._timesteps(latent, self.shared_timesteps if shared else range(len(self.schedule)))
         noise = self.noise("latent", latent)
@@ -131,11 +130,12 @@ class DenoiserModule(PretrainingModule):
         if moved:
             batch = moved_copies(batch, self.draws("move"), cells=latent.shape[-1])
         noisy = self.schedule.add_noise(self._encode(batch["lq"]) if degraded else latent, noise, steps)
+        places = {grid**2: find_places(batch, grid) for grid in self._shared_grids(latent.shape[-1])}
         probe = AttentionProbe(range(self.num_shared))
-        predicted = self._unet(noisy, steps, self._features(batch, known=not moved), probe)
+        predicted = self._unet(noisy, steps, self._features(batch, places, known=not moved), probe)
         estimate = self.schedule.predict_clean(noisy, predicted.float(), steps)
         error = (estimate - latent).pow(2).mean()
-        attention = self._attention_loss(probe, batch)
+        attention = place_loss(probe, places)
         name = f"{'degraded' if degraded else 'noisy'}_{'moved' if moved else 'other'}"
         values = {f"mse_{name}": error.detach(), f"attention_{name}": attention.detach()}
         return error + self.attention_weight * attention, values
@@ -144,40 +144,21 @@ class DenoiserModule(PretrainingModule):
         draws = self.draws("timesteps", self.global_rank)
         return torch.tensor([draws.choice(choices) for _ in latent], device=latent.device)
 
-    def _attention_loss(self, probe: AttentionProbe, batch: RestorationBatch) -> torch.Tensor:
-        """Cross entropy between where a landmark is in the first reference and where its query looks.
+    def _shared_grids(self, side: int) -> list[int]:
+        """Cells per side of the layers with shared attention: all levels but the coarsest."""
+        return [side // 2**level for level in range(len(self.network.config.block_out_channels) - 1)]
 
-        The target is the bilinear weights of the four cells around the landmark, as sharp as a grid can be: what is
-        looked up should be a mole, not its surroundings. With gradients to queries and keys: unlike in the restorer,
-        both belong to the network in training.
-        """
-        known = batch["landmark_mask"] & batch["reference_landmark_mask"][:, 0]
-        side, values = batch["hq"].shape[-1], []
-        for seen in probe.seen.values():
-            grid = math.isqrt(seen.query.shape[2])
-            for sample, pairs in enumerate(known):
-                cells, inside = landmark_cells(batch["landmarks"][sample][pairs], side, grid)
-                points = batch["reference_landmarks"][sample, 0][pairs][inside]
-                cells = (cells[:, 1] * grid + cells[:, 0])[inside]
-                corners, weights = bilinear_cells(points, side, grid)  # (K, 4)
-                query, key = seen.query[sample].float(), seen.key[sample, :, : grid**2].float()  # (h, N, d)
-                rows, row_of_point = cells.unique(return_inverse=True)
-                logits = query[:, rows] @ key.transpose(1, 2) / query.shape[-1] ** 0.5  # (h, rows, N)
-                log_attention = logits.log_softmax(-1)[:, row_of_point[:, None], corners]  # (h, K, 4)
-                values.append(-(weights * log_attention).sum(-1).flatten())
-        return torch.cat(values).mean()
-
-    def _features(self, batch: RestorationBatch, known: bool) -> ReferenceFeatures:
-        """Keys and values of the references, with gradients: here both sides of the attention learn."""
-        batch_size, count = batch["references"].shape[:2]
-        faces = batch["references"].flatten(0, 1)
+    def _features(self, batch: RestorationBatch, places: dict[int, Places], known: bool) -> TaughtFeatures:
+        """Keys and values of the first references, with gradients: here both sides of the attention learn."""
+        faces = batch["references"][:, 0]
         latent = self._latents_of(faces) if known else self._encode(faces)
         recorder = FeatureRecorder(self.num_shared)
         try:
-            self._unet(latent, torch.ones(batch_size * count, dtype=torch.long, device=latent.device), recorder)
+            self._unet(latent, torch.ones(len(faces), dtype=torch.long, device=latent.device), recorder)
         except ReferencePassComplete:
             pass
-        return recorder.features(count, batch["reference_mask"])
+        features = recorder.features(1, None)
+        return TaughtFeatures(features.keys, features.values, places=places)
 
     def _latents_of(self, faces: torch.Tensor) -> torch.Tensor:
         """As `_encode`, for clean photos: each is encoded once in a training, since the VAE stays as it is."""
@@ -203,62 +184,3 @@ class DenoiserModule(PretrainingModule):
         network.half().save_pretrained(folder / "unet")
         shutil.copytree(self.vae_folder, folder / "vae", dirs_exist_ok=True)
         write_constant_parts(folder, self.prompt)
-
-
-def moved_copies(batch: RestorationBatch, draws: random.Random, cells: int) -> RestorationBatch:
-    """The batch with every face's first reference replaced by the face itself, turned, scaled, shifted and recoloured.
-
-    Turned by up to 20 degrees, scaled by up to 20 %, shifted by up to 12 % of the side, each colour channel with a
-    contrast of 0.7 to 1.3 and a brightness of up to 0.3 of its own. Landmarks are the centres of a grid of ``cells`` x
-    ``cells``, and known where the copy still shows them.
-    """
-    faces, side = batch["hq"], batch["hq"].shape[-1]
-    to_source, colours = [], []
-    for _ in faces:
-        angle, scale = math.radians(draws.uniform(-20, 20)), draws.uniform(0.8, 1.2)
-        cos, sin = scale * math.cos(angle), scale * math.sin(angle)
-        to_source.append([[cos, -sin, draws.uniform(-0.24, 0.24)], [sin, cos, draws.uniform(-0.24, 0.24)]])
-        colours.append([[draws.uniform(0.7, 1.3), draws.uniform(-0.3, 0.3)] for _ in range(3)])
-    to_source = faces.new_tensor(to_source)  # (B, 2, 3), between coordinates that run from -1 to 1
-    contrast, brightness = faces.new_tensor(colours)[..., None, None].unbind(2)
-    grid = F.affine_grid(to_source, list(faces.shape), align_corners=False)
-    moved = F.grid_sample(faces, grid, padding_mode="reflection", align_corners=False)
-    moved = (moved * contrast + brightness).clamp(-1, 1)
-    middles = (2 * torch.arange(cells, device=faces.device) + 1) / cells - 1
-    centres = torch.cartesian_prod(middles, middles).flip(-1)  # (K, 2) x, y, row by row
-    copies = (centres - to_source[:, None, :, 2]) @ to_source[:, :, :2].inverse().transpose(1, 2)  # (B, K, 2)
-    shown = (copies.abs() <= 1).all(-1)
-    return batch | {
-        "references": moved[:, None],
-        "reference_mask": batch["reference_mask"].new_ones(len(faces), 1),
-        "landmarks": _pixels(centres, side).expand_as(copies),
-        "landmark_mask": torch.ones_like(shown),
-        "reference_landmarks": _pixels(copies, side)[:, None],
-        "reference_landmark_mask": shown[:, None],
-    }
-
-
-def _pixels(points: torch.Tensor, side: int) -> torch.Tensor:
-    """Pixel coordinates of points between -1 and 1."""
-    return ((points + 1) * side - 1) / 2
-
-
-def bilinear_cells(points: torch.Tensor, size_px: int, grid: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """The four cells whose centres surround each point, and the point's bilinear weights in them.
-
-    Args:
-        points: (K, 2) x, y in pixels of a ``size_px`` square image, pixel centres at integers.
-        grid: cells per side.
-
-    Returns:
-        flat cell numbers ``y * grid + x`` (K, 4) int64 and weights (K, 4) that sum to 1; beyond the outermost centres
-        the nearest ones count.
-    """
-    position = ((points + 0.5) * (grid / size_px) - 0.5).clamp(0, grid - 1)
-    low = position.floor().clamp(max=grid - 2)
-    share = position - low
-    x, y = low.long().unbind(-1)
-    right, down = share.unbind(-1)
-    cells = torch.stack([y * grid + x, y * grid + x + 1, (y + 1) * grid + x, (y + 1) * grid + x + 1], dim=-1)
-    left, up = 1 - right, 1 - down
-    return cells, torch.stack([up * left, up * right, down * left, down * right], dim=-1)

@@ -8,11 +8,14 @@ import pytest
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.modeling_utils import ModelMixin
+from helpers import pictures
 from transformers import PreTrainedModel
 
+from lit_restore.losses.perceptual import Lpips
 from lit_restore.models import random_base
 from lit_restore.models.adaptation import UNET_LORA_TARGETS, VAE_LORA_TARGETS, Adaptation
-from lit_restore.models.random_base import write_random_base, write_random_dinov2
+from lit_restore.models.random_base import write_random_base, write_random_dinov2, write_random_judge
+from lit_restore.models.recognition import load_recognizer
 from lit_restore.models.reference_attention import SharingOptions, share_decoder_attention
 
 
@@ -59,3 +62,14 @@ def test_dinov2_large_has_its_published_size(monkeypatch: pytest.MonkeyPatch, tm
     assert count(built[0]) == 304_368_640
     assert built[0].embeddings.position_embeddings.shape == (1, 1370, 1024)
     assert len(built[0].encoder.layer) == 24
+
+
+def test_random_judges_take_the_places_of_the_real_ones(tmp_path: Path) -> None:
+    lpips = Lpips("vgg", str(write_random_judge(tmp_path / "weights" / "vgg", "vgg16")))
+    one, other = pictures(0, 1, 3, 32, 32), pictures(1, 1, 3, 32, 32)
+    assert lpips(one, one).item() == 0
+    assert lpips(one, other).item() > 0
+    assert count(lpips.network.net) == 14_714_688  # VGG16's thirteen convolutions
+    arcface = load_recognizer(str(write_random_judge(tmp_path / "arcface", "arcface")))
+    assert arcface.name == "ArcFace IR-SE50"
+    torch.testing.assert_close(arcface(pictures(2, 2, 3, 112, 112)).norm(dim=1), torch.ones(2))

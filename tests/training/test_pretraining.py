@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import random
 import warnings
 from pathlib import Path
 
@@ -16,11 +15,10 @@ from pytorch_lightning import LightningModule
 from small_training import people, trainer
 
 from lit_restore.errors import UserError
-from lit_restore.models.attention_probe import AttentionInputs, AttentionProbe
 from lit_restore.models.base import load_base
 from lit_restore.models.recognition import load_recognizer
 from lit_restore.training.autoencoder import COLOUR_AXES, CONTRAST, AutoencoderModule, balance_colours
-from lit_restore.training.denoiser import DenoiserModule, bilinear_cells, moved_copies
+from lit_restore.training.denoiser import DenoiserModule
 from lit_restore.training.optim import OptimizerConfig
 from lit_restore.training.pretraining import all_faces
 from lit_restore.training.recognition import RecognitionModule, margin_logits
@@ -117,11 +115,7 @@ def test_the_base_is_complete_and_carries_the_restorer(base) -> None:
 def test_references_learn_too_when_the_base_is_trained(base, people_cache: Path) -> None:
     """The features of the references carry gradients; in the restorer's training they do not."""
     module = base[0]
-    batch = {
-        "references": pictures(1, 1, 2, 3, 32, 32),
-        "reference_mask": torch.ones(1, 2, dtype=torch.bool),
-    }
-    features = module._features(batch, known=True)
+    features = module._features({"references": pictures(1, 1, 2, 3, 32, 32)}, {}, known=True)
     module.zero_grad()
     sum(key.sum() for key in features.keys).backward()
     layer = module.network.get_submodule("up_blocks.1.attentions.0.transformer_blocks.0.attn1")
@@ -129,82 +123,13 @@ def test_references_learn_too_when_the_base_is_trained(base, people_cache: Path)
     assert not any(p.grad is not None for p in module.vae.parameters())
 
 
-def _landmark_batch(size_px: int = 32) -> dict[str, torch.Tensor]:
-    """Two photos; of the first, landmark 0 is at (5, 9) in the target and (25.5, 17.5) in the reference."""
-    points = torch.zeros(2, 3, 2)
-    points[0, 0] = torch.tensor([5.0, 9.0])
-    references = torch.zeros(2, 1, 3, 2)
-    references[0, 0, 0] = torch.tensor([25.5, 17.5])
-    known = torch.zeros(2, 3, dtype=torch.bool)
-    known[0, 0] = True
-    return {
-        "hq": torch.zeros(2, 3, size_px, size_px),
-        "landmarks": points,
-        "landmark_mask": known,
-        "reference_landmarks": references,
-        "reference_landmark_mask": known[:, None],
-    }
-
-
-def test_the_base_is_taught_to_look_at_the_same_landmark(base) -> None:
-    """Attention that is even costs log N; attention to the landmark's cell costs nothing."""
-    query = torch.zeros(2, 1, 64, 2)  # (B, h, N, d) on a grid of 8 x 8 cells of 4 px
-    key = torch.zeros(2, 1, 64, 2)
-    probe = AttentionProbe([0])
-    probe.record(0, AttentionInputs(query, key, None, 1))
-    loss = base[0]._attention_loss(probe, _landmark_batch())
-    assert loss.item() == pytest.approx(math.log(64), rel=1e-5)
-    query[0, 0, 2 * 8 + 1] = 10.0  # the cell of (5, 9)
-    key[0, 0, 4 * 8 + 6] = (
-        10.0  # the cell of (25, 17); sigma is a quarter of a cell, so the Gaussian is nearly one cell
-    )
-    assert base[0]._attention_loss(probe, _landmark_batch()).item() < 1e-3
-    key[0, 0, 4 * 8 + 6], key[0, 0, 6 * 8 + 4] = 0.0, 10.0  # x and y swapped
-    assert base[0]._attention_loss(probe, _landmark_batch()).item() > 10
-
-
-def test_a_place_is_shared_by_the_cells_around_it() -> None:
-    """Weighted by the shares, the cells' centres give the place itself, up to the outermost centres."""
-    points = torch.tensor([[5.0, 9.0], [25.5, 17.5], [12.3, 30.9], [-0.5, 0.0]])
-    cells, shares = bilinear_cells(points, size_px=32, grid=8)
-    centres = torch.stack([cells % 8, cells // 8], dim=-1) * 4 + 1.5
-    expected = points.clamp(1.5, 29.5)
-    torch.testing.assert_close((shares[..., None] * centres).sum(1), expected, atol=1e-5, rtol=0)
-    torch.testing.assert_close(shares.sum(1), torch.ones(4))
-    assert shares.min() >= 0
-    assert ((cells >= 0) & (cells < 64)).all()
-
-
-def test_landmarks_move_with_the_copies_of_faces() -> None:
-    """A bright spot in a cell of the face is found at that landmark of its copy, and is known unless it left."""
-    side, cells = 64, 16
-    places = [(5, 6), (10, 9), (8, 3), (3, 12)]  # row and column of the cell whose centre has the spot
-    centres = (torch.tensor(places).flip(-1) + 0.5) * side / cells - 0.5
-    y, x = torch.meshgrid(torch.arange(side), torch.arange(side), indexing="ij")
-    spots = torch.exp(-((x - centres[:, 0, None, None]) ** 2 + (y - centres[:, 1, None, None]) ** 2) / 8)
-    batch = {
-        "hq": (spots[:, None].expand(-1, 3, -1, -1) - 1).contiguous(),
-        "reference_mask": torch.zeros(4, 2, dtype=torch.bool),
-    }
-    num_known = 0
-    for seed in range(5):
-        copies = moved_copies(batch, random.Random(seed), cells)
-        assert copies["references"].shape == (4, 1, 3, side, side)
-        assert copies["reference_mask"].all()
-        assert copies["landmark_mask"].all()
-        assert copies["hq"] is batch["hq"]
-        for sample, (row, column) in enumerate(places):
-            index = row * cells + column
-            torch.testing.assert_close(copies["landmarks"][sample, index], centres[sample])
-            point = copies["reference_landmarks"][sample, 0, index]
-            known = copies["reference_landmark_mask"][sample, 0, index]
-            assert known == bool(((point >= -0.5) & (point <= side - 0.5)).all())
-            if known and point.min() > 6 and point.max() < side - 7:  # not cut, and not beside its own reflection
-                brightest = copies["references"][sample, 0].sum(0).flatten().argmax()
-                found = torch.stack([brightest % side, brightest // side])
-                assert (found - point).abs().max() <= 1.0
-                num_known += 1
-    assert num_known >= 12
+def test_the_first_reference_is_the_one_whose_places_are_told(base) -> None:
+    module, references = base[0], pictures(1, 1, 2, 3, 32, 32)
+    both = module._features({"references": references}, {}, known=True)
+    first = module._features({"references": references[:, :1]}, {}, known=True)
+    for one, other in zip(both.values, first.values, strict=True):
+        torch.testing.assert_close(one, other)
+    assert both.keys[0].shape[1] == 1
 
 
 @pytest.mark.parametrize("degraded", [0.0, 1.0])
@@ -214,9 +139,13 @@ def test_the_lesson_with_another_photo_is_the_error_of_the_clean_estimate(
     """A network that says which noise separates z_t from the clean latent has no error, whatever it starts from."""
     module = base[0]
     monkeypatch.setattr(module, "degraded_probability", degraded)
-    monkeypatch.setattr(module, "attention_weight", 0.0)
-    monkeypatch.setattr(module, "_attention_loss", lambda probe, batch: torch.zeros(()))
-    batch = _landmark_batch() | {
+    monkeypatch.setattr("lit_restore.training.denoiser.place_loss", lambda probe, places: torch.zeros(()))
+    nowhere = torch.zeros(2, 3, 2), torch.zeros(2, 3, dtype=torch.bool)
+    batch = {
+        "landmarks": nowhere[0],
+        "landmark_mask": nowhere[1],
+        "reference_landmarks": nowhere[0][:, None],
+        "reference_landmark_mask": nowhere[1][:, None],
         "hq": pictures(0, 2, 3, 32, 32),
         "lq": pictures(1, 2, 3, 32, 32),
         "references": pictures(2, 2, 1, 3, 32, 32),
@@ -229,7 +158,7 @@ def test_the_lesson_with_another_photo_is_the_error_of_the_clean_estimate(
         return (noisy - abar.sqrt() * (clean + off)) / (1 - abar).sqrt()
 
     monkeypatch.setattr(module, "_unet", perfect)
-    monkeypatch.setattr(module, "_features", lambda batch, known: None)
+    monkeypatch.setattr(module, "_features", lambda batch, places, known: None)
     value, terms = module.loss(batch)
     assert value.item() == pytest.approx(off**2, rel=1e-3)
     assert any(name.startswith("mse_degraded" if degraded else "mse_noisy") for name in terms)
