@@ -4,7 +4,7 @@ Where to look and what to do with what is found are learned apart. While a netwo
 or at all of its surroundings, what it finds there is blurred, and a squared error teaches it to trust little of that;
 trusting little, it has no reason to look more closely. So the values of the right place are handed to every query,
 
-    out_n = sum_i w_ni V'_c(n,i)        c(n, 1..4) the cells around the spot in the other photo, w bilinear
+    out_n = sum_i w_ni V'_c(n,i)        c(n, 1..4) the cells around the spot in the other photo
 
 and its own attention, which is not used there, learns the place by itself:
 
