@@ -53,7 +53,7 @@ class Metrics(Callback):
         points: where the five points of its crop come from, see `Points`.
         allow_training_network: accept the network of the identity loss.
         lpips_backbone: backbone of the LPIPS metric; null = no LPIPS.
-        lpips_weights: its weights file; null = torch's cache or a download.
+        lpips_weights: its weights file; null = one of the known places or a download.
     """
 
     def __init__(

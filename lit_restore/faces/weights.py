@@ -1,6 +1,6 @@
-"""Weight files of the face networks: what is known of them, where they are looked for, if they are whole.
+"""Public weight files: where they are looked for, if they are whole; and what is known of those of the face networks.
 
-No weights come with lit_restore. A file counts only if its checksum is that of the known public file.
+None of them comes with lit_restore. A file counts only if its checksum is that of the known public file.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from safetensors.torch import load_file
 from lit_restore.errors import UserError
 
 WEIGHTS_VARIABLE = "LIT_RESTORE_WEIGHTS"
+_FACES = "weights of the face networks"
 
 
 @dataclass(frozen=True)
@@ -124,7 +125,7 @@ def fetch(
     folder: str | Path | None = None,
     *,
     needed: list[WeightFile] | None = None,
-    what: str = "weights of the face networks",
+    what: str = _FACES,
     instead: list[WeightFile] | None = None,
 ) -> Path:
     """A checked copy in torch's download folder: from before, or downloaded now.
@@ -148,6 +149,25 @@ def fetch(
         also_in = [path.parent]
         raise missing(needed or [file], folder, what=what, also_in=also_in, reason=reason, instead=instead) from None
     return path
+
+
+def obtain(file: WeightFile, given: str | Path | None = None, *, instead: WeightFile | None = None) -> Path:
+    """A local copy of a weight file: the one the user names, else `locate`'s, else `fetch`'s.
+
+    Args:
+        given: where the user says it is; its name does not matter, and its content is left to the network to refuse.
+        instead: another file that does as well.
+
+    Raises:
+        UserError: ``given`` is no file; or a copy is damaged; or there is none and it cannot be downloaded.
+    """
+    if given is not None:
+        path = Path(given).expanduser()
+        if not path.is_file():
+            raise UserError("no such weight file", where=path, expected=f"{file.what} ({file.name})")
+        return path
+    path = locate(file) or (locate(instead) if instead else None)
+    return path or fetch(file, what="weights", instead=[instead] if instead else None)
 
 
 def check(path: Path, file: WeightFile) -> None:
@@ -182,7 +202,7 @@ def missing(
     files: list[WeightFile],
     folder: str | Path | None = None,
     *,
-    what: str = "weights of the face networks",
+    what: str = _FACES,
     also_in: list[Path] | None = None,
     reason: str | None = None,
     instead: list[WeightFile] | None = None,

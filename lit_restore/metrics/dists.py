@@ -17,9 +17,9 @@ from torchmetrics.functional.image import dists
 from torchvision.models.vgg import cfgs, make_layers
 
 from lit_restore.errors import UserError
-from lit_restore.faces.weights import decode
+from lit_restore.faces.weights import decode, obtain
+from lit_restore.losses.perceptual import VGG16
 from lit_restore.metrics.measurement import Comparison, MetricInfo, library
-from lit_restore.metrics.weights import VGG16, obtain
 from lit_restore.models.base import fingerprint
 
 INFO = MetricInfo("DISTS", False, "{:.4f}")
@@ -29,7 +29,7 @@ def load_dists(weights: str | Path | None = None) -> nn.Module:
     """The frozen network: two batches (B, 3, H, W) in [0, 1] -> (B,), a scalar for B = 1.
 
     Args:
-        weights: torchvision's VGG16; None = see `lit_restore.metrics.weights.obtain`.
+        weights: torchvision's VGG16; None = see `lit_restore.faces.weights.obtain`.
 
     Raises:
         UserError: the file is missing, damaged, or another network's.

@@ -11,10 +11,10 @@ from pathlib import Path
 import torch
 
 from lit_restore.errors import UserError
-from lit_restore.faces.weights import decode
+from lit_restore.faces.weights import decode, obtain
 from lit_restore.metrics.distribution import Features
 from lit_restore.metrics.measurement import library
-from lit_restore.metrics.weights import INCEPTION, obtain
+from lit_restore.metrics.weights import INCEPTION
 from lit_restore.models.base import fingerprint
 from lit_restore.types import RestorationBatch
 
@@ -25,7 +25,7 @@ def inception_features(weights: str | Path | None = None) -> tuple[Features, dic
     """The 2048 pooled features, and their protocol.
 
     Args:
-        weights: the file; None = see `lit_restore.metrics.weights.obtain`.
+        weights: the file; None = see `lit_restore.faces.weights.obtain`.
 
     Raises:
         UserError: package or file is missing, or the file is another network's.

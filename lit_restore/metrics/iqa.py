@@ -19,9 +19,9 @@ import torch
 from torch import nn
 
 from lit_restore.errors import UserError
-from lit_restore.faces.weights import WeightFile, decode, load
+from lit_restore.faces.weights import WeightFile, decode, load, obtain
 from lit_restore.metrics.measurement import Judgement, MetricInfo, library
-from lit_restore.metrics.weights import CLIP_RN50, MANIQA, MUSIQ, obtain
+from lit_restore.metrics.weights import CLIP_RN50, MANIQA, MUSIQ
 from lit_restore.models.base import fingerprint
 
 
@@ -49,7 +49,7 @@ def iqa_metric(name: str, weights: str | Path | None = None) -> Judgement:
     """One of `NETWORKS` per image.
 
     Args:
-        weights: its file; None = see `lit_restore.metrics.weights.obtain`.
+        weights: its file; None = see `lit_restore.faces.weights.obtain`.
 
     Raises:
         UserError: package or file is missing, or the file is another network's.

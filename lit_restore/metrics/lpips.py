@@ -8,11 +8,9 @@ import torch
 
 from lit_restore.losses.perceptual import Backbone, Lpips
 from lit_restore.metrics.measurement import Comparison, MetricInfo, library
-from lit_restore.metrics.weights import ALEXNET, SQUEEZENET, SQUEEZENET_FP16, VGG16, obtain
 from lit_restore.models.base import fingerprint
 
 TITLES: dict[Backbone, str] = {"alex": "AlexNet", "vgg": "VGG16", "squeeze": "SqueezeNet"}
-FILES = {"alex": ALEXNET, "vgg": VGG16, "squeeze": SQUEEZENET}
 INFO = {backbone: MetricInfo(f"LPIPS ({title})", False, "{:.3f}") for backbone, title in TITLES.items()}
 
 
@@ -20,13 +18,12 @@ def lpips_metric(backbone: Backbone, weights: str | Path | None = None) -> Compa
     """LPIPS per image. Its authors evaluate with AlexNet; papers rarely say which backbone they took.
 
     Args:
-        weights: torchvision file of the backbone; None = see `lit_restore.metrics.weights.obtain`.
+        weights: torchvision file of the backbone; None = see `lit_restore.faces.weights.obtain`.
 
     Raises:
         UserError: the file is missing or damaged.
     """
-    path = obtain(FILES[backbone], weights, instead=SQUEEZENET_FP16 if backbone == "squeeze" else None)
-    network = Lpips(backbone, str(path))
+    network = Lpips(backbone, weights)
 
     def compare(restored: torch.Tensor, hq: torch.Tensor) -> torch.Tensor:
         return network.to(restored.device)(2 * restored - 1, 2 * hq - 1)

@@ -29,8 +29,9 @@ from scipy.ndimage import correlate1d, gaussian_filter
 from scipy.special import gammaln
 
 from lit_restore.errors import UserError
+from lit_restore.faces.weights import obtain
 from lit_restore.metrics.measurement import Judgement, MetricInfo
-from lit_restore.metrics.weights import NIQE, obtain
+from lit_restore.metrics.weights import NIQE
 
 INFO = MetricInfo("NIQE", False, "{:.3f}")
 
@@ -175,7 +176,7 @@ def niqe_metric(weights: str | Path | None = None, luma: Luma = "grey") -> Judge
     """NIQE per image.
 
     Args:
-        weights: parameter file; None = see `lit_restore.metrics.weights.obtain`.
+        weights: parameter file; None = see `lit_restore.faces.weights.obtain`.
         luma: see `Niqe`.
 
     Raises:

@@ -116,18 +116,22 @@ def test_as_a_loss_term(weights: Path, network: Lpips) -> None:
     assert total.item() == pytest.approx(5 * terms["lpips"].item())
 
 
-def test_missing_weights_say_which_file_is_needed_and_what_else_can_be_done(
+def test_missing_weights_say_which_file_is_needed_and_where_it_belongs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with pytest.raises(UserError, match=r"no such LPIPS backbone file.*none.pth.*vgg16-397923af.pth"):
+    with pytest.raises(UserError, match=r"no such weight file.*none.pth.*vgg16-397923af.pth"):
         Lpips("vgg", str(tmp_path / "none.pth"))
 
     def offline(*_: object, **__: object) -> None:
         raise URLError("no network")
 
-    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for variable in ("TORCH_HOME", "XDG_CACHE_HOME", "LIT_RESTORE_WEIGHTS"):
+        monkeypatch.setenv(variable, str(tmp_path))
     monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
-    with pytest.raises(UserError, match=r"backbone.*alexnet-owt-7be5be79.pth.*no network.*set the LPIPS weight to 0"):
+    expected = (
+        r"alexnet-owt-7be5be79.pth.*244,408,911 bytes, sha256 7be5be791159.*https://.*not there in.*no network.*Put"
+    )
+    with pytest.raises(UserError, match=expected):
         Lpips("alex")
 
 
@@ -136,7 +140,7 @@ def test_missing_weights_say_which_file_is_needed_and_what_else_can_be_done(
 def test_a_damaged_file_is_one_clear_error(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
-    with pytest.raises(UserError, match="weights of its backbone") as error:
+    with pytest.raises(UserError, match="weight file is damaged") as error:
         Lpips("squeeze", str(path))
     assert "\n" not in str(error.value)
 

@@ -104,8 +104,8 @@ def test_weights_nobody_asks_for_are_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
-        ("lpips_alex", r"alexnet-owt-7be5be79.pth \(AlexNet of torchvision, 233 MiB.*no network.*LIT_RESTORE_WEIGHTS"),
-        ("lpips_vgg", r"vgg16-397923af.pth \(VGG16 of torchvision, 528 MiB.*https://download.pytorch.org"),
+        ("lpips_alex", r"alexnet-owt-7be5be79.pth .*244,408,911 bytes.*no network.*LIT_RESTORE_WEIGHTS"),
+        ("lpips_vgg", r"vgg16-397923af.pth .*553,433,881 bytes, sha256 397923af.*https://download"),
         ("lpips_squeeze", r"squeezenet1_1-b8a52dc0.pth.*or instead squeezenet1_1_fp16.safetensors"),
         ("dists", r"vgg16-397923af.pth"),
         ("niqe", r"niqe_pris_params.npz .*11,850 bytes.*github.com/XPixelGroup/BasicSR"),

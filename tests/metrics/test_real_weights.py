@@ -17,9 +17,10 @@ import torch
 
 from lit_restore.faces.weights import LANDMARKS68, LANDMARKS68_CONVERTED, RETINAFACE, locate
 from lit_restore.image import read_rgb, to_tensor
+from lit_restore.losses.perceptual import SQUEEZENET_FP16
 from lit_restore.metrics.catalogue import MetricOptions, build_metrics
 from lit_restore.metrics.niqe import Niqe, grey_levels
-from lit_restore.metrics.weights import NIQE, SQUEEZENET_FP16
+from lit_restore.metrics.weights import NIQE
 from lit_restore.models.recognition import PUBLIC
 
 # Resolved now: the tests run in folders of their own.
