@@ -39,10 +39,11 @@ ALEXNET = WeightFile(
 )
 SQUEEZENET = WeightFile(
     name="squeezenet1_1-b8a52dc0.pth",
-    what="SqueezeNet 1.1 of torchvision, 4.7 MiB",
+    what="SqueezeNet 1.1 of torchvision",
     licence="BSD-3-Clause as the package",
     source=f"{_TORCHVISION}/squeezenet1_1-b8a52dc0.pth",
     sha256="b8a52dc049b60e4b6ab68ad0df457362afab8b6304b2febdc1650a5dab4d7e7b",
+    size_bytes=4_958_839,
 )
 SQUEEZENET_FP16 = WeightFile(
     name="squeezenet1_1_fp16.safetensors",
@@ -77,7 +78,6 @@ class Lpips(nn.Module):
 
         file, instead = _FILES[backbone]
         path = obtain(file, weights, instead=instead)
-
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # the package calls torchvision in an outdated way
             # pnet_rand builds the backbone without asking the network for weights; they are filled in below.

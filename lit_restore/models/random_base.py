@@ -1,9 +1,9 @@
 """Networks of the right shape with random weights: for tests, memory checks and trying a config without downloads.
 
     python -m lit_restore.models.random_base sd-turbo weights/random-sd-turbo
-    python -m lit_restore.models.random_base dinov2-large weights/random-dinov2
-    python -m lit_restore.models.random_base vgg16 weights/random-vgg16.pth
-    python -m lit_restore.models.random_base arcface weights/random-arcface.pth
+    python -m lit_restore.models.random_base dinov2-large weights/random-dinov2-large
+    python -m lit_restore.models.random_base vgg16 weights/random-vgg16
+    python -m lit_restore.models.random_base arcface weights/random-arcface
 
 The base restores nothing and the others see nothing; they have the layers, names and sizes of the real ones (or of tiny
 networks).
@@ -135,16 +135,14 @@ def write_constant_parts(folder: Path, embedding: torch.Tensor) -> None:
 
 
 def main() -> None:
+    writers = dict.fromkeys(_UNET, write_random_base) | dict.fromkeys(_DINOV2, write_random_dinov2)
+    writers |= dict.fromkeys(get_args(JudgeShape), write_random_judge)
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("shape", choices=[*_UNET, *_DINOV2, *get_args(JudgeShape)])
+    parser.add_argument("shape", choices=list(writers))
     parser.add_argument("path", help="the folder to write; for vgg16 and arcface the file")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    if options.shape in _DINOV2:
-        write = write_random_dinov2
-    else:
-        write = write_random_base if options.shape in _UNET else write_random_judge
-    print(write(options.path, options.shape, seed=options.seed))
+    print(writers[options.shape](options.path, options.shape, seed=options.seed))
 
 
 if __name__ == "__main__":

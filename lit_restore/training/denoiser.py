@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +22,7 @@ from lit_restore.models.reference_attention import (
     share_decoder_attention,
 )
 from lit_restore.models.schedule import NoiseSchedule
-from lit_restore.training.correspondence import Places, find_places, moved_copies
+from lit_restore.training.correspondence import find_places, moved_copies
 from lit_restore.training.optim import OptimizerConfig
 from lit_restore.training.pretraining import PretrainingModule
 from lit_restore.training.taught_attention import TaughtAttentionProcessor, TaughtFeatures, place_loss
@@ -52,7 +53,7 @@ class DenoiserModule(PretrainingModule):
         shared_timesteps: noise levels of those, one drawn per photo.
         degraded_probability: share of those that start from degraded faces.
         moved_probability: share of those whose other photo is the face itself.
-        attention_weight: w above. With .1 the attention learned several times slower.
+        attention_weight: w above.
         init: folder of a base to continue from.
         seed: of noise, noise levels, and which iterations do what.
 
@@ -130,12 +131,11 @@ class DenoiserModule(PretrainingModule):
         if moved:
             batch = moved_copies(batch, self.draws("move"), cells=latent.shape[-1])
         noisy = self.schedule.add_noise(self._encode(batch["lq"]) if degraded else latent, noise, steps)
-        places = {grid**2: find_places(batch, grid) for grid in self._shared_grids(latent.shape[-1])}
-        probe = AttentionProbe(range(self.num_shared))
-        predicted = self._unet(noisy, steps, self._features(batch, places, known=not moved), probe)
+        features, probe = self._features(batch, known=not moved), AttentionProbe(range(self.num_shared))
+        predicted = self._unet(noisy, steps, features, probe)
         estimate = self.schedule.predict_clean(noisy, predicted.float(), steps)
         error = (estimate - latent).pow(2).mean()
-        attention = place_loss(probe, places)
+        attention = place_loss(probe, features.places)
         name = f"{'degraded' if degraded else 'noisy'}_{'moved' if moved else 'other'}"
         values = {f"mse_{name}": error.detach(), f"attention_{name}": attention.detach()}
         return error + self.attention_weight * attention, values
@@ -144,12 +144,8 @@ class DenoiserModule(PretrainingModule):
         draws = self.draws("timesteps", self.global_rank)
         return torch.tensor([draws.choice(choices) for _ in latent], device=latent.device)
 
-    def _shared_grids(self, side: int) -> list[int]:
-        """Cells per side of the layers with shared attention: all levels but the coarsest."""
-        return [side // 2**level for level in range(len(self.network.config.block_out_channels) - 1)]
-
-    def _features(self, batch: RestorationBatch, places: dict[int, Places], known: bool) -> TaughtFeatures:
-        """Keys and values of the first references, with gradients: here both sides of the attention learn."""
+    def _features(self, batch: RestorationBatch, known: bool) -> TaughtFeatures:
+        """What the first references offer, with gradients (here both sides of the attention learn), and the places."""
         faces = batch["references"][:, 0]
         latent = self._latents_of(faces) if known else self._encode(faces)
         recorder = FeatureRecorder(self.num_shared)
@@ -158,6 +154,7 @@ class DenoiserModule(PretrainingModule):
         except ReferencePassComplete:
             pass
         features = recorder.features(1, None)
+        places = {cells: find_places(batch, math.isqrt(cells)) for cells in {key.shape[2] for key in features.keys}}
         return TaughtFeatures(features.keys, features.values, places=places)
 
     def _latents_of(self, faces: torch.Tensor) -> torch.Tensor:

@@ -22,6 +22,7 @@ from lit_restore.training.denoiser import DenoiserModule
 from lit_restore.training.optim import OptimizerConfig
 from lit_restore.training.pretraining import all_faces
 from lit_restore.training.recognition import RecognitionModule, margin_logits
+from lit_restore.training.taught_attention import TaughtFeatures
 
 
 def train(module: LightningModule, cache: Path, folder: Path) -> LightningModule:
@@ -112,10 +113,24 @@ def test_the_base_is_complete_and_carries_the_restorer(base) -> None:
     assert output.shape == (1, 3, 32, 32)
 
 
+def without_landmarks(references: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Photos of people (B, R, 3, H, W); the target is the first of them, and no landmark is known."""
+    people, count = references.shape[:2]
+    return {
+        "hq": references[:, 0],
+        "references": references,
+        "reference_mask": torch.ones(people, count, dtype=torch.bool),
+        "landmarks": torch.zeros(people, 3, 2),
+        "landmark_mask": torch.zeros(people, 3, dtype=torch.bool),
+        "reference_landmarks": torch.zeros(people, count, 3, 2),
+        "reference_landmark_mask": torch.zeros(people, count, 3, dtype=torch.bool),
+    }
+
+
 def test_references_learn_too_when_the_base_is_trained(base, people_cache: Path) -> None:
     """The features of the references carry gradients; in the restorer's training they do not."""
     module = base[0]
-    features = module._features({"references": pictures(1, 1, 2, 3, 32, 32)}, {}, known=True)
+    features = module._features(without_landmarks(pictures(1, 1, 2, 3, 32, 32)), known=True)
     module.zero_grad()
     sum(key.sum() for key in features.keys).backward()
     layer = module.network.get_submodule("up_blocks.1.attentions.0.transformer_blocks.0.attn1")
@@ -125,11 +140,21 @@ def test_references_learn_too_when_the_base_is_trained(base, people_cache: Path)
 
 def test_the_first_reference_is_the_one_whose_places_are_told(base) -> None:
     module, references = base[0], pictures(1, 1, 2, 3, 32, 32)
-    both = module._features({"references": references}, {}, known=True)
-    first = module._features({"references": references[:, :1]}, {}, known=True)
+    both = module._features(without_landmarks(references), known=True)
+    first = module._features(without_landmarks(references[:, :1]), known=True)
     for one, other in zip(both.values, first.values, strict=True):
         torch.testing.assert_close(one, other)
     assert both.keys[0].shape[1] == 1
+    assert both.places.keys() == {key.shape[2] for key in both.keys}
+
+
+def test_a_batch_with_nobody_to_look_at_is_learned_alone(base) -> None:
+    """Half of the photos without a reference: nothing may be looked up in padding."""
+    module, references = base[0], pictures(2, 2, 1, 3, 32, 32)
+    batch = without_landmarks(references) | {"lq": references[:, 0]}
+    assert list(module.loss(batch)[1]) != ["mse_alone"]
+    batch["reference_mask"] = torch.tensor([[True], [False]])
+    assert list(module.loss(batch)[1]) == ["mse_alone"]
 
 
 @pytest.mark.parametrize("degraded", [0.0, 1.0])
@@ -140,17 +165,8 @@ def test_the_lesson_with_another_photo_is_the_error_of_the_clean_estimate(
     module = base[0]
     monkeypatch.setattr(module, "degraded_probability", degraded)
     monkeypatch.setattr("lit_restore.training.denoiser.place_loss", lambda probe, places: torch.zeros(()))
-    nowhere = torch.zeros(2, 3, 2), torch.zeros(2, 3, dtype=torch.bool)
-    batch = {
-        "landmarks": nowhere[0],
-        "landmark_mask": nowhere[1],
-        "reference_landmarks": nowhere[0][:, None],
-        "reference_landmark_mask": nowhere[1][:, None],
-        "hq": pictures(0, 2, 3, 32, 32),
-        "lq": pictures(1, 2, 3, 32, 32),
-        "references": pictures(2, 2, 1, 3, 32, 32),
-        "reference_mask": torch.ones(2, 1, dtype=torch.bool),
-    }
+    batch = without_landmarks(pictures(2, 2, 1, 3, 32, 32))
+    batch |= {"hq": pictures(0, 2, 3, 32, 32), "lq": pictures(1, 2, 3, 32, 32)}
     clean, off = module._latents_of(batch["hq"]), 0.1
 
     def perfect(noisy: torch.Tensor, steps: torch.Tensor, reference: object, probe: object = None) -> torch.Tensor:
@@ -158,7 +174,7 @@ def test_the_lesson_with_another_photo_is_the_error_of_the_clean_estimate(
         return (noisy - abar.sqrt() * (clean + off)) / (1 - abar).sqrt()
 
     monkeypatch.setattr(module, "_unet", perfect)
-    monkeypatch.setattr(module, "_features", lambda batch, places, known: None)
+    monkeypatch.setattr(module, "_features", lambda batch, known: TaughtFeatures())
     value, terms = module.loss(batch)
     assert value.item() == pytest.approx(off**2, rel=1e-3)
     assert any(name.startswith("mse_degraded" if degraded else "mse_noisy") for name in terms)
