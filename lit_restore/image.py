@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
+import hashlib
 import os
 import shutil
 import sys
@@ -93,6 +94,11 @@ def _to_rgb8(image: Image.Image) -> np.ndarray:
         backdrop = Image.new("RGBA", image.size, (128, 128, 128, 255))
         return np.array(Image.alpha_composite(backdrop, image).convert("RGB"))
     return np.array(image.convert("RGB"))  # a copy: torch wants writable arrays
+
+
+def pixels_sha256(image: np.ndarray) -> str:
+    """SHA-256 of shape and pixels: equal for equal pictures, whatever kind of file they come from."""
+    return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
 def fit_square(image: np.ndarray, size_px: int) -> np.ndarray:

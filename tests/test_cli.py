@@ -15,11 +15,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import yaml
 
 from lit_restore.cli import COMMANDS, main
+from lit_restore.image import write_image
 from lit_restore.training import command_line
 
 Run = Callable[..., int]
@@ -436,6 +438,30 @@ def test_a_dry_run_shows_the_plan_and_writes_nothing(config: Path, capsys: pytes
         r"run folder: +run",
     ):
         assert re.search(f"^{line}$", text, re.M), line
+
+
+def test_a_dry_run_refuses_what_the_run_would_refuse(
+    config: Path, copied: Path, tiny_photos: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options, message in [
+        (
+            "--data.size_px 128",
+            "data and generator differ in size: data.size_px; expected model.init_args.",
+        ),
+        (f"--data.root {tiny_photos}", f"no photos with ground truth in split 'train': {tiny_photos}"),
+        ("--model.generator.lora_rank_unet 2 --model.max_iterations 6 --ckpt_path run", "weights of another shape"),
+    ]:
+        for rehearsal in ([], ["--dry-run"]):
+            assert fit(config, *options.split(), *rehearsal, run="other") == 2
+            assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.fixture
+def tiny_photos(tmp_path: Path) -> Path:
+    """Photos that nobody can train with: of nobody in particular."""
+    for number in range(2):
+        write_image(np.full((64, 64, 3), 100 * number, np.uint8), tmp_path / "photos" / f"{number}.png")
+    return tmp_path / "photos"
 
 
 def test_fast_dev_run_leaves_nothing(config: Path) -> None:

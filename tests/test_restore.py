@@ -170,10 +170,12 @@ def test_one_photo_as_reference_and_a_limit(model: Path, person: Path, capsys: p
 def test_references_none_of_which_can_be_used(model: Path, person: Path, capsys: pytest.CaptureFixture[str]) -> None:
     degraded = photo("degraded.png", 9)
     options = (model, degraded, "out.png", "--references")
-    assert "no such photo or folder: nowhere" in refused(capsys, *options, "nowhere")
+    assert "no such photo or folder: nowhere. Check the path." in refused(capsys, *options, "nowhere")
     assert "found degraded.png: the photo itself. Give other photos" in refused(capsys, *options, degraded)
     Path("empty").mkdir()
     assert "no images in folder: empty; expected .jpg" in refused(capsys, *options, "empty")
+    Path("empty/anna").mkdir()
+    assert "; found folders: anna" in refused(capsys, *options, "empty")
     assert not Path("out.png").exists()
 
 

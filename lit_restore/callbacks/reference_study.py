@@ -77,13 +77,18 @@ class ReferenceStudy(Callback):
         shutil.rmtree(folder / "example", ignore_errors=True)
         pictures: list[np.ndarray] = []
         with torch.inference_mode():
+            fewest = math.inf
             for batch in self._batches(trainer, pl_module):
+                fewest = min(fewest, *batch["reference_mask"].sum(dim=1).tolist())
                 restored = self._measure(pl_module, batch, results)
                 pictures += restoration_rows(batch, restored[: self.num_pictures - len(pictures)])
                 if not (folder / "example").exists():
                     _write_sample(batch, folder / "example")
         if not results:
             return
+        for count in self.num_references:
+            if count > fewest:  # some photo has not so many
+                results[f"up to {_column(count)}"] = results.pop(_column(count))
         write_image(column(pictures), folder / "restored.png")
         with atomic_path(folder / "references.json") as path:
             study = {"iteration": pl_module.iteration, "protocol": self.suite.protocol(), **_summary(results)}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from lit_restore.errors import UserError, nearest
@@ -21,14 +21,26 @@ class Parser(argparse.ArgumentParser):
             allow_abbrev=False,
         )
 
+    def parse_args(self, args: Sequence[str]) -> argparse.Namespace:  # type: ignore[override]
+        """As in argparse, but a misspelt option is named before what is missing because of it."""
+        for word in args:
+            if word == "--":
+                break
+            if word.startswith("--") and word.split("=")[0] not in self._option_string_actions:
+                self._refuse(word)
+        return super().parse_args(args)
+
     def error(self, message: str) -> NoReturn:
         """Raise what argparse would print below its usage text."""
         _, unknown, words = message.partition("unrecognized arguments: ")
         if unknown:
-            word = words.split()[0].split("=")[0]
-            options = [option for option in self._option_string_actions if option.startswith("--")]
-            raise UserError(f"unknown option '{word}'", fix=nearest(word, options))
+            self._refuse(words.split()[0])
         raise UserError(message, fix=f"See {self.prog} --help.")
+
+    def _refuse(self, word: str) -> NoReturn:
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        word = word.split("=")[0]
+        raise UserError(f"unknown option '{word}'", fix=nearest(word, options))
 
 
 def at_least(lowest: int) -> Callable[[str], int]:

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from lit_restore.commands.arguments import Parser, at_least
 from lit_restore.errors import UserError
-from lit_restore.image import atomic_path
+from lit_restore.image import atomic_path, check_writable
 
 if TYPE_CHECKING:
     from lit_restore.data.manifest import Manifest, Photo, Skipped, Split
@@ -49,6 +49,8 @@ def main(argv: Sequence[str]) -> int:
     """
     options = _parser().parse_args(argv[1:])
     _check_combination(options)
+    if not options.dry_run:
+        check_writable(options.output)
     if options.synthetic:
         return _prepare_synthetic(options)
     if options.degrade:
@@ -56,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     if options.align:
         return _prepare_aligned(options)
     if options.dry_run:
-        _summarise(_scan(options), [], options.output)
+        _summarise(_build(options, options.root, options.layout, min_side_px=options.min_side))
         plan = f"from {options.landmarks_from}" if options.landmarks_from else options.landmarks
         print(f"Would write the manifest to {options.output}; landmarks: {plan}.")
         return 0
@@ -147,7 +149,7 @@ def _prepare_aligned(options: argparse.Namespace) -> int:
 
     manifest = _scan(options)
     if options.dry_run:
-        _summarise(manifest, [], options.output)
+        _summarise(manifest)
         print(f"Would align these photos to {options.align} px into {options.output}.")
         return 0
     backend = "auto" if options.landmarks == "none" else options.landmarks
@@ -160,7 +162,8 @@ def _prepare_aligned(options: argparse.Namespace) -> int:
         choose=options.face,
         num_workers=_workers(options),
     )
-    return _write_manifest(options, [options.output], "people", more_skipped=[*manifest.skipped, *skipped])
+    more_skipped = [*manifest.skipped, *skipped]
+    return _write_manifest(options, [options.output], "people", min_side_px=1, more_skipped=more_skipped)
 
 
 def _prepare_fixed_set(options: argparse.Namespace) -> int:
@@ -177,6 +180,7 @@ def _prepare_fixed_set(options: argparse.Namespace) -> int:
         return 0
     num = write_fixed_set(manifest, targets, degradation, options.size, options.output, num_workers=_workers(options))
     print(f"{len(targets)} photos in {options.output} ({num} written now); layout: pairs.")
+    _write_skipped(manifest.skipped, [], Path(options.output))
     return _list_skipped("Skipped", manifest.skipped, options.output)
 
 
@@ -184,13 +188,12 @@ def _scan(options: argparse.Namespace) -> Manifest:
     """The manifest of ROOT: the one in a prepared folder, else a new one."""
     from dataclasses import replace
 
-    from lit_restore.data.manifest import MANIFEST_NAME, read_manifest
+    from lit_restore.data.manifest import MANIFEST_NAME, read_prepared
     from lit_restore.data.scan import build_manifest
     from lit_restore.data.splits import assign_splits
 
-    prepared = Path(options.root[0]) / MANIFEST_NAME
-    if len(options.root) == 1 and prepared.exists():
-        manifest = replace(read_manifest(prepared), skipped=())  # what was skipped then is no news now
+    if len(options.root) == 1 and (Path(options.root[0]) / MANIFEST_NAME).exists():
+        manifest = replace(read_prepared(options.root[0]), skipped=())  # what was skipped then is no news now
         return manifest if options.val is options.test is None else assign_splits(manifest, _split(options))
     return build_manifest(options.root, options.layout, _split(options), min_side_px=options.min_side)
 
@@ -207,32 +210,40 @@ def _write_manifest(
     roots: list[str],
     layout: str,
     *,
-    min_side_px: int = 64,
+    min_side_px: int,
     more_skipped: Sequence[Skipped] = (),
 ) -> int:
     """Scan, find landmarks, write manifest.json and skipped.csv, print a summary."""
     from dataclasses import replace
 
-    from lit_restore.data.manifest import MANIFEST_NAME, read_manifest, write_manifest
-    from lit_restore.data.scan import build_manifest
+    from lit_restore.data.manifest import MANIFEST_NAME, write_manifest
     from lit_restore.data.splits import check_leaks
 
     path = Path(options.output) / MANIFEST_NAME
-    previous = read_manifest(path) if path.exists() else None
-    manifest = build_manifest(roots, layout, _split(options), min_side_px=min_side_px, previous=previous)
+    manifest = _build(options, roots, layout, min_side_px=min_side_px)
     manifest = replace(manifest, skipped=(*more_skipped, *manifest.skipped))
     write_manifest(manifest, path)
     without = _find_landmarks(options, [photo for photo in manifest.photos if photo.role != "lq"])
-    _write_skipped(manifest, without, Path(options.output) / "skipped.csv")
+    _write_skipped(manifest.skipped, without, Path(options.output))
     _summarise(manifest, without, options.output)
     for problem in check_leaks(manifest):
         raise UserError("the splits leak", where=path, found=problem, fix="Remove one of the copies.")
     return 1 if manifest.skipped or without else 0
 
 
+def _build(options: argparse.Namespace, roots: list[str], layout: str, *, min_side_px: int) -> Manifest:
+    """Scan anew, but for unchanged photos that an earlier run has read."""
+    from lit_restore.data.manifest import MANIFEST_NAME, read_previous
+    from lit_restore.data.scan import build_manifest
+
+    previous = read_previous(Path(options.output) / MANIFEST_NAME)
+    return build_manifest(roots, layout, _split(options), min_side_px=min_side_px, previous=previous)
+
+
 def _find_landmarks(options: argparse.Namespace, photos: list[Photo]) -> list[Skipped]:
     """Photos without landmarks, with reasons."""
-    from lit_restore.data.landmarks import compute_landmarks
+    from lit_restore.data.landmarks import compute_landmarks, discard_stale
+    from lit_restore.data.manifest import Skipped
     from lit_restore.data.ready_landmarks import ReadyLandmarks, import_landmarks
     from lit_restore.data.synthetic_folder import LANDMARKS_NAME
 
@@ -248,32 +259,37 @@ def _find_landmarks(options: argparse.Namespace, photos: list[Photo]) -> list[Sk
         return compute_landmarks(photos, cache, detector, detector.check(), num_workers=_workers(options))
     if any(photo.landmarks for photo in photos):
         return import_landmarks(photos, cache, ReadyLandmarks())
-    return []
+    stale = [photo for photo in photos if discard_stale(cache, photo)]
+    reason = "those of an earlier version of it were removed (--landmarks finds new ones)"
+    return [Skipped(photo.key, reason) for photo in stale]
 
 
-def _write_skipped(manifest: Manifest, without: Sequence[Skipped], path: Path) -> None:
-    """All left-out photos and all photos without landmarks, for a spreadsheet."""
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+def _write_skipped(skipped: Sequence[Skipped], without: Sequence[Skipped], folder: Path) -> None:
+    """All left-out photos and all photos without landmarks, for a spreadsheet: ``skipped.csv``."""
+    with atomic_path(folder / "skipped.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(("photo", "what", "reason"))
-        writer.writerows((item.key, "skipped", item.reason) for item in manifest.skipped)
+        writer.writerows((item.key, "skipped", item.reason) for item in skipped)
         writer.writerows((item.key, "no landmarks", item.reason) for item in without)
 
 
-def _summarise(manifest: Manifest, without: Sequence[Skipped], output: str) -> None:
+def _summarise(manifest: Manifest, without: Sequence[Skipped] = (), output: str | None = None) -> None:
+    """``output``: the folder with skipped.csv, if it has been written."""
     print(f"Layout {', '.join(manifest.layouts)}: {len(manifest.photos)} photos of ", end="")
     print(f"{len(manifest.identities())} people.")
     photos = Counter(photo.split for photo in manifest.photos)
     for split in ("train", "val", "test"):
         print(f"  {split:5s} {len(manifest.identities(split)):5d} people {photos[split]:6d} photos")
+    if manifest.layouts == ("lq_only",):
+        print("Photos without truth or references, to be restored; to train, give each person a folder of photos.")
     _list_skipped("Skipped", manifest.skipped, output)
     _list_skipped("Without landmarks", without, output)
 
 
-def _list_skipped(title: str, items: Sequence[Skipped], output: str) -> int:
+def _list_skipped(title: str, items: Sequence[Skipped], output: str | None) -> int:
     """Print the first few; the exit code that says whether there are any."""
     if items:
-        print(f"{title}: {len(items)}" + (f" (all in {output}/skipped.csv)" if len(items) > 10 else ""))
+        print(f"{title}: {len(items)}" + (f" (all in {output}/skipped.csv)" if output and len(items) > 10 else ""))
         for item in items[:10]:
             print(f"  {item.key}: {item.reason}")
     return 1 if items else 0

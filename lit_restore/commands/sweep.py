@@ -21,9 +21,9 @@ EXAMPLES = """examples:
   lit_restore sweep experiments/sweeps/lora_rank.yaml --offline --jobs 2
       every run here, two at a time; the same command goes on where it stopped
   lit_restore sweep experiments/sweeps/lora_rank.yaml --dry-run
-  lit_restore sweep experiments/sweeps/learning_rate.yaml --project faces
+  lit_restore sweep experiments/sweeps/learning_rate_bayes.yaml --project faces
       logged in (wandb login): creates the sweep on wandb's server and starts an agent; again: joins it
-  lit_restore sweep experiments/sweeps/learning_rate.yaml --join ENTITY/PROJECT/ID --jobs 4
+  lit_restore sweep experiments/sweeps/learning_rate_bayes.yaml --join ENTITY/PROJECT/ID --jobs 4
   lit_restore sweep experiments/sweeps/lora_rank.yaml --offline --model.max_iterations 100
       options of lit_restore fit that are not those below go to every run
 

@@ -23,8 +23,8 @@ from lit_restore.data.manifest import (
     MANIFEST_NAME,
     Manifest,
     Split,
-    check_files,
-    read_manifest,
+    read_prepared,
+    read_previous,
     write_manifest,
 )
 from lit_restore.data.parallel import num_cores, single_threaded_cv2
@@ -143,13 +143,13 @@ class RestorationDataModule(LightningDataModule):
         """Render the synthetic people or read the folders, once; unchanged files are not read again."""
         folder = self.folder
         path = folder / MANIFEST_NAME
-        if self._is_prepared or (not self.roots and path.exists()):
+        previous = None if self._is_prepared else read_previous(path)
+        if self._is_prepared or (not self.roots and previous):
             return
         roots: list[str] | Path = self.roots
         if not self.roots:
             write_synthetic_people(self.synthetic, self.size_px, folder, num_workers=num_cores())
             roots = folder
-        previous = read_manifest(path) if path.exists() else None
         manifest = build_manifest(roots, self.layout, previous=previous)
         if any(photo.landmarks for photo in manifest.photos):
             import_landmarks(manifest.photos, folder / LANDMARKS_NAME, ReadyLandmarks())
@@ -164,16 +164,11 @@ class RestorationDataModule(LightningDataModule):
         if self.datasets:
             return
         folder = self.folder
-        manifest = read_manifest(folder / MANIFEST_NAME)
+        manifest = read_prepared(folder)
         if self.split is not None:
             manifest = assign_splits(manifest, self.split)
-        for problem in check_files(manifest) + check_leaks(manifest):
-            raise UserError(
-                "the data set is not as it was prepared",
-                where=folder,
-                found=problem,
-                fix="Run 'lit_restore prepare' again.",
-            )
+        for problem in check_leaks(manifest):
+            raise UserError("the splits leak", where=folder, found=problem, fix="Remove one of the copies.")
         landmarks = folder / LANDMARKS_NAME if self.landmarks else None
         if landmarks is not None:
             _report_landmarks(manifest, landmarks)

@@ -135,7 +135,7 @@ def load_landmarks(cache: str | Path, photo: Photo, detector: str | None = None)
                 where=path,
                 expected=expected,
                 found=found,
-                fix="Run 'lit_restore prepare' again.",
+                fix="Run 'lit_restore prepare' again, with --landmarks to find new ones.",
             )
     return dense(landmarks)
 
@@ -164,15 +164,17 @@ def is_current(cache: str | Path, photo: Photo, detector: str) -> bool:
     return (landmarks.image_sha256, landmarks.detector) == (photo.sha256, detector)
 
 
-def discard_stale(cache: str | Path, photo: Photo) -> None:
-    """Remove a landmark file that is damaged or belongs to another version of the photo; nothing may use it."""
+def discard_stale(cache: str | Path, photo: Photo) -> bool:
+    """Remove a landmark file that is damaged or belongs to another version of the photo, and say whether there was one:
+    nothing may use it."""
     path = landmark_path(cache, photo.key)
     try:
         if not path.exists() or read_landmarks(path).image_sha256 == photo.sha256:
-            return
+            return False
     except UserError:
         pass
     path.unlink()
+    return True
 
 
 def compute_landmarks(

@@ -161,9 +161,11 @@ def instantrestore_test(root: Path) -> Found:
     photos, skipped = [], []
     for folder in folders_in(root):
         degraded, truth = image_named(folder, "degraded"), image_named(folder, "gt")
+        skipped += unsupported_in(root, [folder, folder / "conditioning"])
         references = sorted(images_in(folder / "conditioning"), key=lambda path: natural_key(path.name))
         if degraded is None:
-            skipped += [(photo_key(root, path), "no degraded image beside it") for path in [truth] if path]
+            where = "beside it" if truth else "in it"
+            skipped.append((photo_key(root, truth or folder), f"no degraded image {where}"))
             continue
         keys = tuple(photo_key(root, path) for path in references)
         target, lq, role = (truth, degraded, "hq") if truth else (degraded, None, "lq")
@@ -183,9 +185,9 @@ def pairs(root: Path) -> Found:
     photo is its own person. ``ref/<identity>/<stem>/*`` or ``ref/<stem>/*`` overrides the references of one
     photo.
     """
-    lq_by_stem = {_stem(root / "lq", path): path for path in images_below(root / "lq")}
-    hq_by_stem = {_stem(root / "hq", path): path for path in images_below(root / "hq")}
     photos: list[FoundPhoto] = []
+    skipped: list[tuple[str, str]] = []
+    lq_by_stem, hq_by_stem = _by_stem(root, "lq", skipped), _by_stem(root, "hq", skipped)
     for stem in lq_by_stem.keys() & hq_by_stem.keys():
         target = hq_by_stem[stem]
         identity = unicodedata.normalize("NFC", stem.split("/")[0])
@@ -195,7 +197,18 @@ def pairs(root: Path) -> Found:
         photos += [FoundPhoto(path, photo_key(root, path), identity, "reference", split="test") for path in own]
     alone = [(path, "no hq file of the same name") for stem, path in lq_by_stem.items() if stem not in hq_by_stem]
     alone += [(path, "no lq file of the same name") for stem, path in hq_by_stem.items() if stem not in lq_by_stem]
-    return Found(photos, [(photo_key(root, path), reason) for path, reason in alone])
+    return Found(photos, skipped + [(photo_key(root, path), reason) for path, reason in alone])
+
+
+def _by_stem(root: Path, kind: str, skipped: list[tuple[str, str]]) -> dict[str, Path]:
+    """Photos of one side of the pairs by person and stem; what cannot be one goes to ``skipped``."""
+    photos: dict[str, Path] = {}
+    for path in images_below(root / kind):
+        first = photos.setdefault(path.relative_to(root / kind).with_suffix("").as_posix(), path)
+        if first is not path:
+            skipped.append((photo_key(root, path), f"same name as {first.name}, which is taken"))
+    skipped += unsupported_in(root, [root / kind, *folders_in(root / kind)])
+    return photos
 
 
 def lq_only(root: Path) -> Found:
@@ -205,10 +218,6 @@ def lq_only(root: Path) -> Found:
         for path in images_in(root)
     ]
     return Found(photos, unsupported_in(root, [root]))
-
-
-def _stem(folder: Path, path: Path) -> str:
-    return path.relative_to(folder).with_suffix("").as_posix()
 
 
 def _identity(folder: Path) -> str:

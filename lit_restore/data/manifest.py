@@ -13,7 +13,7 @@ from pathlib import Path
 from lit_restore.errors import UserError
 from lit_restore.image import atomic_path
 
-VERSION = 1
+VERSION = 2
 MANIFEST_NAME = "manifest.json"
 SPLITS = ("train", "val", "test")
 
@@ -64,7 +64,8 @@ class Photo:
         role: ``hq``, ``lq`` or ``reference``, see `photo_files.FoundPhoto`.
         split: ``train``, ``val`` or ``test``; empty in a manifest whose splits are not assigned yet.
         layout_split: the split that the data set itself names.
-        sha256: of the file's bytes.
+        sha256: of the file's bytes; landmarks and fixed sets know their photo by it.
+        pixels_sha256: of the upright picture; the same photo saved again has the same one.
         width, height: pixels, upright.
         num_bytes, mtime_ns: of the file, to notice changes without reading it.
         lq: absolute path of the fixed degraded version.
@@ -79,6 +80,7 @@ class Photo:
     split: str
     layout_split: str | None
     sha256: str
+    pixels_sha256: str
     width: int
     height: int
     num_bytes: int
@@ -113,6 +115,40 @@ class Manifest:
     def targets(self, split: str) -> list[Photo]:
         """The photos of a split that are restored (everything but pure references)."""
         return [photo for photo in self.photos if photo.split == split and photo.role != "reference"]
+
+
+def read_prepared(folder: str | Path) -> Manifest:
+    """The manifest of a prepared folder, whose photos are as they were then.
+
+    Raises:
+        UserError: as `read_manifest`; a photo has gone or changed.
+    """
+    manifest = read_manifest(Path(folder) / MANIFEST_NAME)
+    for problem in check_files(manifest):
+        raise UserError(
+            "the data set is not as it was prepared",
+            where=folder,
+            found=problem,
+            fix="Run 'lit_restore prepare' again.",
+        )
+    return manifest
+
+
+def read_previous(path: str | Path) -> Manifest | None:
+    """What an earlier run left, to spare reading unchanged photos again; None if there is nothing, or an older version.
+
+    Raises:
+        UserError: the file is no manifest.
+    """
+    path = Path(path)
+    try:
+        return read_manifest(path) if path.exists() else None
+    except OlderManifest:
+        return None
+
+
+class OlderManifest(UserError):
+    """It can be made again from the photos."""
 
 
 def check_files(manifest: Manifest) -> list[str]:
@@ -157,7 +193,8 @@ def read_manifest(path: str | Path) -> Manifest:
     except (ValueError, KeyError, TypeError, AttributeError, OSError):
         raise UserError("not a manifest", where=path, fix="Delete it and run 'lit_restore prepare' again.") from None
     if version != VERSION:
-        raise UserError(
+        older = isinstance(version, int) and version < VERSION
+        raise (OlderManifest if older else UserError)(
             "manifest of another version",
             where=path,
             expected=VERSION,

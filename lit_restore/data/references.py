@@ -1,8 +1,8 @@
 """Which photos of a person serve as references for a target: pure rules on manifest entries.
 
 Training draws a random number of random photos (instantrestore.md 12); evaluation always takes the same ones,
-and the set of one reference is the beginning of the set of two. The target itself, or a copy of its file, is
-never among them.
+and the set of one reference is the beginning of the set of two. The target itself, or a copy of it in
+another file, is never among them.
 """
 
 from __future__ import annotations
@@ -46,10 +46,10 @@ class ReferencePools:
             pool: Iterable[Photo] = self._people.get(target.identity, [])
         else:
             pool = (self._by_key[key] for key in target.references if key in self._by_key)
-        seen, unique = {target.sha256}, []
+        seen, unique = {target.pixels_sha256}, []
         for photo in pool:
-            if photo.key != target.key and photo.sha256 not in seen:
-                seen.add(photo.sha256)
+            if photo.key != target.key and photo.pixels_sha256 not in seen:
+                seen.add(photo.pixels_sha256)
                 unique.append(photo)
         return unique
 

@@ -14,7 +14,7 @@ from lit_restore.data.parallel import bar
 from lit_restore.data.photo_files import Found, FoundPhoto
 from lit_restore.data.splits import assign_splits
 from lit_restore.errors import UserError
-from lit_restore.image import read_rgb
+from lit_restore.image import pixels_sha256, read_rgb
 
 
 def build_manifest(
@@ -91,9 +91,10 @@ def _read(found: FoundPhoto, known: Photo | None, min_side_px: int) -> Photo | S
     try:
         stat = found.path.stat()
         if known and (known.num_bytes, known.mtime_ns) == (stat.st_size, stat.st_mtime_ns):
-            sha256, width, height = known.sha256, known.width, known.height
+            sha256, pixels, width, height = known.sha256, known.pixels_sha256, known.width, known.height
         else:
-            height, width = read_rgb(found.path).shape[:2]
+            image = read_rgb(found.path)
+            (height, width), pixels = image.shape[:2], pixels_sha256(image)
             sha256 = hashlib.sha256(found.path.read_bytes()).hexdigest()
         if found.lq is not None and known is None:
             read_rgb(found.lq)
@@ -111,6 +112,7 @@ def _read(found: FoundPhoto, known: Photo | None, min_side_px: int) -> Photo | S
         split="",
         layout_split=found.split,
         sha256=sha256,
+        pixels_sha256=pixels,
         width=width,
         height=height,
         num_bytes=stat.st_size,
@@ -122,13 +124,13 @@ def _read(found: FoundPhoto, known: Photo | None, min_side_px: int) -> Photo | S
 
 
 def _skip_duplicates(photos: list[Photo]) -> tuple[list[Photo], list[Skipped]]:
-    """Keep the first of files with the same bytes. Fixed pairs and listed references may repeat, as
+    """Keep the first of files with the same pixels. Fixed pairs and listed references may repeat, as
     published."""
     first: dict[str, Photo] = {}
     kept, skipped = [], []
     for photo in photos:
         if photo.role == "hq" and photo.lq is None and photo.references is None:
-            twin = first.setdefault(photo.sha256, photo)
+            twin = first.setdefault(photo.pixels_sha256, photo)
             if twin is not photo:
                 other = "" if twin.identity == photo.identity else f", but under another person ({photo.identity})"
                 skipped.append(Skipped(photo.key, f"duplicate of {twin.key}{other}"))

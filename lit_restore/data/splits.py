@@ -55,10 +55,9 @@ def _number(name: str, wanted: float, total: int, keep: int) -> int:
 
 
 def check_leaks(manifest: Manifest) -> list[str]:
-    """Sentences about every person and every file content that is in two splits; empty if there is no
-    leak."""
+    """Sentences about every person and every picture that is in two splits; empty if there is no leak."""
     problems = []
-    for what, name in (("person", "identity"), ("file content", "sha256")):
+    for what, name in (("person", "identity"), ("picture", "pixels_sha256")):
         splits: dict[str, dict[str, str]] = {}
         for photo in manifest.photos:
             splits.setdefault(getattr(photo, name), {}).setdefault(photo.split, photo.key)

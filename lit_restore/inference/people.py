@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from lit_restore.errors import UserError
+from lit_restore.image import pixels_sha256
 from lit_restore.inference.face_cache import FaceCache
 from lit_restore.inference.face_quality import detail_px, pose
 from lit_restore.inference.found_faces import Alignment, FaceFinder, FacesOfPhoto, FoundFace
 from lit_restore.inference.identity import Identity
-from lit_restore.inference.sources import Photo, digest, name_of, read, state_of_file
+from lit_restore.inference.sources import Photo, name_of, read, state_of_file
 
 
 @dataclass(frozen=True, eq=False)
@@ -150,7 +151,7 @@ class PhotoReader:
         vectors = None
         if self.identity is not None and found.faces:
             vectors = self.identity([face.view for face in found.faces], [face.points5 for face in found.faces])
-        return digest(image), found, vectors
+        return pixels_sha256(image), found, vectors
 
     def _find_in_crowd(self, person: Person, seen: _Seen) -> None:
         """Of a photo with several faces take the person's, if there is no doubt which it is."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lit_restore.errors import UserError
+from lit_restore.image import pixels_sha256
 from lit_restore.inference.face_batches import FaceWork
 from lit_restore.inference.face_restorer import FaceRestorer
 from lit_restore.inference.found_faces import FaceFinder, FoundFace
@@ -19,7 +20,6 @@ from lit_restore.inference.people import Person
 from lit_restore.inference.picture import Picture
 from lit_restore.inference.report import FaceReport, PhotoReport
 from lit_restore.inference.restored import Choice, RestoredPhoto, Settings
-from lit_restore.inference.sources import digest
 
 
 @dataclass
@@ -66,7 +66,7 @@ class PhotoRestorer:
             report.taken_as_aligned[name] = found.assumed
         numbers = _choose(found.faces, settings.face, name)
         faces = [found.faces[number] for number in numbers]
-        content = digest(image)
+        content = pixels_sha256(image)
         if given is not None:
             _check_usable(given, content)
             report.taken_as_aligned |= given.taken_as_aligned

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,13 +31,15 @@ def list_photos(photos: Photo | Sequence[Photo]) -> list[Photo]:
         return list(photos)
     path = Path(photos)
     if not path.exists():
-        raise UserError("no such photo or folder", where=path)
+        raise UserError("no such photo or folder", where=path, fix="Check the path.")
     if not path.is_dir():
         return [path]
     # Names with a leading dot are what some systems put beside every photo.
     files = [f for f in entries(path) if f.suffix.lower() in PHOTO_SUFFIXES and not f.name.startswith(".")]
     if not files:
-        raise UserError("no images in folder", where=path, expected=" ".join(PHOTO_SUFFIXES))
+        folders = [entry.name for entry in entries(path) if entry.is_dir()]
+        found = f"folders: {', '.join(folders[:3])}{', ...' if len(folders) > 3 else ''}" if folders else None
+        raise UserError("no images in folder", where=path, expected=" ".join(PHOTO_SUFFIXES), found=found)
     return sorted(files, key=lambda file: natural_key(file.name))
 
 
@@ -71,11 +72,6 @@ def read(photo: Photo) -> Picture:
 def name_of(photo: Photo) -> str:
     """What messages call a photo."""
     return "photo" if isinstance(photo, np.ndarray) else str(photo)
-
-
-def digest(image: np.ndarray) -> str:
-    """Equal for equal pixels, whatever file they come from."""
-    return hashlib.sha256(repr(image.shape).encode() + np.ascontiguousarray(image).tobytes()).hexdigest()
 
 
 def state_of_file(photo: Photo) -> tuple[object, ...] | None:

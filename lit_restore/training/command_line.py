@@ -26,6 +26,7 @@ from lit_restore.callbacks.progress import IterationProgress
 from lit_restore.callbacks.reference_study import ReferenceStudy, show_study, studied_iteration
 from lit_restore.data.collate import collate
 from lit_restore.data.datamodule import RestorationDataModule
+from lit_restore.data.dataset import require_targets
 from lit_restore.errors import UserError
 from lit_restore.image import check_writable
 from lit_restore.models.inference_form import cpu_computes_bfloat16
@@ -35,7 +36,7 @@ from lit_restore.training.config_errors import Group, explain, find_error, refus
 from lit_restore.training.config_sources import COMMAND_LINE, Source, read_sources
 from lit_restore.training.denoiser import DenoiserModule  # noqa: F401
 from lit_restore.training.recognition import RecognitionModule  # noqa: F401
-from lit_restore.training.restoration import RestorationModule  # noqa: F401
+from lit_restore.training.restoration import RestorationModule
 from lit_restore.training.run_folder import (
     checkpoint_to_start_from,
     iteration_of,
@@ -165,6 +166,7 @@ class RestorationCLI(LightningCLI):
 
     def fit(self, model: LightningModule, datamodule: LightningDataModule, **options: Any) -> None:
         """Train; an unfinished run of the same configuration continues where it stopped."""
+        _refuse_other_side(model, datamodule)
         if self.dry_run:
             self._show_plan()
         elif self.start_from is None or not self._is_finished(self.start_from):
@@ -239,15 +241,21 @@ class RestorationCLI(LightningCLI):
         return True
 
     def _show_plan(self) -> None:
-        """What would happen. Data are prepared for it; the run folder stays as it is."""
+        """What would happen, or why it would not. Data are prepared for it; the run folder stays as it is."""
         self.datamodule.prepare_data()
         self.datamodule.setup()
+        if self.start_from is not None:
+            checkpoint = read_checkpoint(self.start_from)
+            self.model.on_load_checkpoint(checkpoint)
+            self.model.load_state_dict(checkpoint["state_dict"])
         print(_size_of(self.model))
         for split, dataset in self.datamodule.datasets.items():
             people = len({photo.identity for photo in dataset.targets})
             print(f"{split + ' split:':12} {len(dataset):,} photos of {people:,} people")
         split = {"fit": "train", "validate": "val"}.get(self.subcommand, "test")
         dataset = self.datamodule.datasets[split]
+        if split == "train":
+            require_targets(dataset, split, ", ".join(self.datamodule.roots))
         size = self.datamodule.batch_size if split == "train" else self.datamodule.eval_batch_size
         batch = collate([dataset[index] for index in range(min(size, len(dataset)))]) if len(dataset) else {}
         for name, value in batch.items():
@@ -266,6 +274,17 @@ def class_path(kind: type) -> str:
 
 def _dump(parser: LightningArgumentParser, config: Namespace) -> str:
     return parser.dump(config, skip_none=False, skip_validation=True)
+
+
+def _refuse_other_side(model: LightningModule, datamodule: LightningDataModule) -> None:
+    """A restorer trains at the side it will restore at; its recipe says `size_px: ${model.init_args...}` for that."""
+    if isinstance(model, RestorationModule) and datamodule.size_px != model.generator.config.size_px:
+        raise UserError(
+            "data and generator differ in size",
+            where="data.size_px",
+            expected=f"model.init_args.generator.size_px, {model.generator.config.size_px}",
+            found=datamodule.size_px,
+        )
 
 
 def _shorten_validation_interval(config: Namespace) -> None:
@@ -287,7 +306,7 @@ def _affordable_precision(precision: str | int | None, accelerator: str | object
     """float32 in the place of bf16-mixed on a processor that only emulates bfloat16, dozens of times slower."""
     if precision not in ("bf16-mixed", "bf16") or not _trains_on_cpu(accelerator) or cpu_computes_bfloat16():
         return precision
-    print("This processor has no bfloat16 arithmetic: training in float32 (trainer.precision 32-true).")
+    print("This processor has no bfloat16 arithmetic: computing in float32 (trainer.precision 32-true).")
     return "32-true"
 
 

@@ -99,6 +99,60 @@ def test_dry_run_writes_nothing(people: Path, tmp_path: Path, capsys: pytest.Cap
         assert not (tmp_path / "out").exists()
 
 
+def test_a_dry_run_looks_where_the_run_will_look(
+    people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The manifest of a prepared folder is made anew from its photos; a dry run must not believe the old one."""
+    prepare(people, "--output", people)
+    (people / "p0/copy.png").write_bytes((people / "p0/0.png").read_bytes())
+    capsys.readouterr()
+    for rehearsal in (["--dry-run"], []):
+        prepare(people, "--output", people, *rehearsal)
+        assert "p0/copy.png: duplicate of p0/0.png" in capsys.readouterr().out
+
+
+def test_landmarks_of_an_earlier_version_of_a_photo_are_removed(
+    people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(LandmarkDetector, "check", lambda self: "fake 1")
+    monkeypatch.setattr(LandmarkDetector, "__call__", lambda self, path: FACE)
+    prepare(people, "--output", tmp_path / "out", "--landmarks", "auto")
+    write_image(255 - read_rgb(people / "p1/0.png"), people / "p1/0.png")
+    assert prepare(people, "--output", tmp_path / "out") == 1  # without landmarks, as after 'Run prepare again'
+    assert [(row["photo"], row["what"]) for row in skipped(tmp_path / "out")] == [("p1/0.png", "no landmarks")]
+    manifest = read_manifest(tmp_path / "out/manifest.json")
+    seen = {photo.key: load_landmarks(tmp_path / "out/landmarks", photo)[1].any() for photo in manifest.photos}
+    assert [key for key, any_visible in seen.items() if not any_visible] == ["p1/0.png"]
+
+
+def test_changed_photos_are_not_degraded_under_an_old_name(people: Path, tmp_path: Path) -> None:
+    prepare(people, "--output", people)
+    write_image(read_rgb(people / "p1/0.png")[:80, :80], people / "p1/0.png")
+    with pytest.raises(UserError, match=r"not as it was prepared.*p1/0\.png has changed.*Run 'lit_restore prepare'"):
+        prepare(people, "--degrade", "gfpgan", "--size", 64, "--output", tmp_path / "out")
+
+
+def test_photos_skipped_by_a_fixed_set_are_all_listed(
+    people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(11):
+        (people / f"p0/bad{number}.jpg").write_bytes(b"no image")
+    options = (people, "--degrade", "gfpgan", "--size", 64, "--output", tmp_path / "out")
+    prepare(*options, "--dry-run")
+    assert "skipped.csv" not in capsys.readouterr().out
+    assert prepare(*options) == 1
+    assert f"Skipped: 11 (all in {tmp_path / 'out'}/skipped.csv)" in capsys.readouterr().out
+    assert len(skipped(tmp_path / "out")) == 11
+    assert find_photos(tmp_path / "out")[0] == "pairs"
+
+
+def test_a_folder_without_people_is_taken_for_photos_to_restore(
+    people: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    prepare(people / "p0", "--output", tmp_path / "out")
+    assert "to train, give each person a folder of photos" in capsys.readouterr().out
+
+
 def test_detected_landmarks_are_computed_once(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seen = []
 
@@ -170,6 +224,9 @@ def test_aligning(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(LandmarkDetector, "check", lambda self: "fake 1")
     monkeypatch.setattr(aligned_folder, "align_face", align)
     out = tmp_path / "out"
+    assert prepare(people, "--output", tmp_path / "small", "--align", 32) == 1  # smaller than what is read as a face
+    assert len(read_manifest(tmp_path / "small/manifest.json").photos) == 8
+    cut.clear()
     for _ in range(2):
         assert prepare(people, "--output", out, "--align", 64) == 1
     assert cut == [f"p{p}/{n}.png" for p in range(3) for n in range(3)] + ["p2/1.png"]
@@ -290,6 +347,7 @@ def test_bad_requests(people: Path, tmp_path: Path) -> None:
         ((people, "--val", "1.5"), "bad split"),
         ((people, "--test", "3"), "split needs more people"),
         (("--synthetic", "--images", 1), "too few synthetic photos"),
+        (("--synthetic", "--imges", 1), "unknown option '--imges'. Did you mean '--images'"),
     ]:
         with pytest.raises(UserError, match=message):
             prepare(*options, *out)
@@ -298,8 +356,11 @@ def test_bad_requests(people: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="the output is a file"):
         prepare(people, "--output", tmp_path / "file")
-    with pytest.raises(UserError, match=r"cannot write.*Choose another output"):
-        prepare(people, "--output", "/proc/nowhere")
+    for missing in (people, tmp_path / "missing"):  # said before photos are read
+        with pytest.raises(UserError, match=r"cannot write.*Choose another output"):
+            prepare(missing, "--output", "/proc/nowhere")
+    with pytest.raises(UserError, match=r"unknown option '--outptu'. Did you mean '--output'"):
+        prepare(people, "--outptu", tmp_path / "out")
 
 
 def test_help_is_quick_and_shows_examples() -> None:

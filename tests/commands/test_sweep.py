@@ -230,5 +230,6 @@ def kill_run(folder: Path) -> None:
             environment = (place / "environ").read_bytes().split(b"\0")
         except OSError:
             continue
-        if {f"WANDB_RUN_ID={folder.name}".encode(), f"LIT_RESTORE_SWEEP={folder.parent}".encode()} <= set(environment):
+        values = dict(variable.decode(errors="replace").split("=", 1) for variable in environment if b"=" in variable)
+        if values.get("WANDB_RUN_ID") == folder.name and Path.cwd() / values["LIT_RESTORE_SWEEP"] == folder.parent:
             os.kill(int(place.name), signal.SIGKILL)

@@ -96,6 +96,29 @@ def test_pairs_with_people_and_own_references(tmp_path: Path) -> None:
     assert found.skipped == [("hq/anna/3.png", "no lq file of the same name")]
 
 
+def test_pairs_say_what_they_leave_out(tmp_path: Path) -> None:
+    touch(tmp_path, "lq/1.png", "hq/1.jpg", "hq/1.png", "lq/2.bmp", "hq/2.bmp")
+    _, found = find_photos(tmp_path)
+    assert [photo.key for photo in found.photos] == ["hq/1.jpg"]
+    assert dict(found.skipped) == {
+        "hq/1.png": "same name as 1.jpg, which is taken",
+        "hq/2.bmp": "format .bmp is not read (convert it to PNG or JPEG)",
+        "lq/2.bmp": "format .bmp is not read (convert it to PNG or JPEG)",
+    }
+
+
+def test_instantrestore_test_says_what_it_leaves_out(tmp_path: Path) -> None:
+    touch(tmp_path, "a/degraded.png", "a/gt.png", "a/conditioning/1.png", "a/conditioning/2.heic")
+    touch(tmp_path, "b/gt.png", "c/conditioning/1.png")
+    _, found = find_photos(tmp_path)
+    assert [photo.key for photo in found.photos] == ["a/conditioning/1.png", "a/gt.png"]
+    assert dict(found.skipped) == {
+        "a/conditioning/2.heic": "format .heic is not read (convert it to PNG or JPEG)",
+        "b/gt.png": "no degraded image beside it",
+        "c": "no degraded image in it",
+    }
+
+
 def test_lq_only(tmp_path: Path) -> None:
     name, found = find_photos(touch(tmp_path, "1.png", "2.jpg"))
     assert name == "lq_only"

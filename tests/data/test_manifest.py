@@ -21,8 +21,10 @@ from lit_restore.data.manifest import (
     Split,
     check_files,
     read_manifest,
+    read_previous,
     write_manifest,
 )
+from lit_restore.data.references import ReferencePools
 from lit_restore.data.scan import build_manifest
 from lit_restore.data.splits import assign_splits, check_leaks
 from lit_restore.errors import UserError
@@ -35,7 +37,7 @@ def reasons(manifest: Manifest) -> dict[str, str]:
 def crowd(num_people: int, prefix: str = "p") -> Manifest:
     """A manifest without files: two photos of each person."""
     photos = [
-        Photo(f"{name}/{k}.png", f"{name}/{k}", name, "hq", "", None, f"{name}{k}", 99, 99, 1, 1)
+        Photo(f"{name}/{k}.png", f"{name}/{k}", name, "hq", "", None, f"{name}{k}", f"{name}{k}", 99, 99, 1, 1)
         for name in (f"{prefix}{n:04d}" for n in range(num_people))
         for k in range(2)
     ]
@@ -71,6 +73,7 @@ def test_unusable_photos_are_skipped_with_the_reason(
     (root / "anna/empty.jpg").write_bytes(b"")
     (root / "anna/text.png").write_text("not an image")
     (root / "anna/copy.png").write_bytes(good)
+    Image.open(root / "anna/0.png").save(root / "anna/again.webp", lossless=True)
     (root / "bert/theirs.png").write_bytes(good)
     Image.new("L", (1, 1), 128).save(root / "anna/dot.png")
     Image.new("RGB", (200, 200)).save(root / "anna/huge.png")
@@ -78,12 +81,14 @@ def test_unusable_photos_are_skipped_with_the_reason(
     why = reasons(manifest)
     assert set(why) == {
         *(f"anna/{name}" for name in ("cut.png", "empty.jpg", "text.png", "copy.png", "dot.png", "huge.png")),
+        "anna/again.webp",
         *("bert/theirs.png", "lone/0.png"),
     }
     assert "truncated or not an image" in why["anna/cut.png"]
     assert "empty file" in why["anna/empty.jpg"]
     assert "truncated or not an image" in why["anna/text.png"]
     assert why["anna/copy.png"] == "duplicate of anna/0.png"
+    assert why["anna/again.webp"] == "duplicate of anna/0.png"  # other bytes, the same picture
     assert why["bert/theirs.png"] == "duplicate of anna/0.png, but under another person (bert)"
     assert why["anna/dot.png"] == "too small (1x1, at least 64 px wanted)"
     assert "too large" in why["anna/huge.png"]
@@ -178,6 +183,31 @@ def test_changed_and_lost_files_are_noticed(people_folder: Callable[..., Path]) 
     assert "bert/0.png has changed" in problems[1]
 
 
+def test_a_photo_saved_again_is_no_reference_for_itself(people_folder: Callable[..., Path]) -> None:
+    """Also where copies stay in the set, because each is part of a published pair."""
+    root = people_folder(anna=2)
+    for side in ("lq", "hq"):
+        shutil.copytree(root / "anna", root / side / "anna")
+    shutil.rmtree(root / "anna")
+    Image.open(root / "hq/anna/0.png").save(root / "hq/anna/again.png", compress_level=0)
+    shutil.copy(root / "lq/anna/0.png", root / "lq/anna/again.png")
+    manifest = build_manifest(root)
+    first = next(photo for photo in manifest.photos if photo.key == "hq/anna/0.png")
+    assert [photo.key for photo in manifest.photos] == [f"hq/anna/{name}.png" for name in ("0", "1", "again")]
+    assert [photo.key for photo in ReferencePools(manifest).candidates(first)] == ["hq/anna/1.png"]
+
+
+def test_a_manifest_of_an_older_version_is_made_again(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+    assert read_previous(path) is None
+    path.write_text(json.dumps({"version": 1, "photos": []}))
+    assert read_previous(path) is None
+    for content in ('{"version": 99}', "something else of the user's"):
+        path.write_text(content)
+        with pytest.raises(UserError, match="manifest"):
+            read_previous(path)
+
+
 @pytest.mark.parametrize("content", ["", "[]", "{}", '{"version": 1}', '{"version": 1, "photos": [{}]}'])
 def test_damaged_manifest(tmp_path: Path, content: str) -> None:
     (tmp_path / "manifest.json").write_text(content)
@@ -187,7 +217,7 @@ def test_damaged_manifest(tmp_path: Path, content: str) -> None:
 
 def test_manifest_of_another_version_and_missing(tmp_path: Path) -> None:
     (tmp_path / "manifest.json").write_text(json.dumps({"version": 99}))
-    with pytest.raises(UserError, match=r"another version.*expected 1; found 99"):
+    with pytest.raises(UserError, match=r"another version.*expected 2; found 99"):
         read_manifest(tmp_path / "manifest.json")
     with pytest.raises(UserError, match="no such manifest"):
         read_manifest(tmp_path / "missing.json")
@@ -266,10 +296,10 @@ def test_leaks_are_found() -> None:
     assert check_leaks(clean) == []
     train = next(photo for photo in clean.photos if photo.split == "train")
     test = next(photo for photo in clean.photos if photo.split == "test")
-    person = replace(clean, photos=(*clean.photos, replace(train, split="val", key="x", sha256="x")))
+    person = replace(clean, photos=(*clean.photos, replace(train, split="val", key="x", pixels_sha256="x")))
     assert check_leaks(person) == [f"same person in train and val: {train.key}, x"]
     content = replace(clean, photos=(*clean.photos, replace(test, identity="twin", split="train", key="y")))
-    assert check_leaks(content) == [f"same file content in test and train: {test.key}, y"]
+    assert check_leaks(content) == [f"same picture in test and train: {test.key}, y"]
 
 
 @pytest.mark.parametrize(("val", "test"), [(0.5, 0.5), (0.3, 0.9)])

@@ -18,9 +18,9 @@ from lit_restore.data.references import (
 from lit_restore.data.scan import build_manifest
 
 
-def photo(key: str, identity: str = "anna", sha256: str | None = None, **fields: object) -> Photo:
+def photo(key: str, identity: str = "anna", pixels: str | None = None, **fields: object) -> Photo:
     values = {"path": key, "role": "hq", "split": "train", "layout_split": None, "width": 9, "height": 9}
-    values |= {"num_bytes": 1, "mtime_ns": 1, "sha256": sha256 or key}
+    values |= {"num_bytes": 1, "mtime_ns": 1, "sha256": key, "pixels_sha256": pixels or key}
     return Photo(key=key, identity=identity, **(values | fields))
 
 
@@ -29,8 +29,8 @@ def keys(photos: list[Photo]) -> list[str]:
 
 
 def test_candidates_are_other_photos_of_the_person_without_copies() -> None:
-    photos = [photo("a/10.png"), photo("a/2.png"), photo("a/3.png", sha256="a/2.png"), photo("a/1.png")]
-    photos += [photo("a/4.png", sha256="a/1.png"), photo("b/1.png", "bert"), photo("a/l.png", role="lq")]
+    photos = [photo("a/10.png"), photo("a/2.png"), photo("a/3.png", pixels="a/2.png"), photo("a/1.png")]
+    photos += [photo("a/4.png", pixels="a/1.png"), photo("b/1.png", "bert"), photo("a/l.png", role="lq")]
     pools = ReferencePools(Manifest(tuple(photos)))
     assert keys(pools.candidates(photos[3])) == ["a/2.png", "a/10.png"]  # no self, no own copy, no bert, no lq
 
@@ -52,7 +52,7 @@ def test_no_target_ever_refers_to_itself_or_another_person(people_folder: Callab
             assert 1 <= len(chosen) <= 3
             assert target.key not in keys(chosen)
             assert {reference.identity for reference in chosen} == {target.identity}
-            assert len({reference.sha256 for reference in chosen}) == len(chosen)
+            assert len({reference.pixels_sha256 for reference in chosen}) == len(chosen)
 
 
 def test_training_number_is_uniform_and_capped() -> None:

@@ -40,6 +40,14 @@ def test_one_photo_has_no_interval(
     assert "±" not in printed.split("mean)")[1]
 
 
+def test_rows_say_where_there_were_fewer_references(tiny_base: Path, people_cache: Path, tmp_path: Path) -> None:
+    callback = ReferenceStudy(num_references=[1, 2, 4], max_photos=1)  # three photos of a person: two references
+    fit(tmp_path, learner(tiny_base, max_iterations=1), people(people_cache), callback)
+    rows = strict_json(tmp_path / "references.json")["results"]
+    assert list(rows) == ["degraded input", "1 reference", "2 references", "up to 4 references"]
+    assert rows["up to 4 references"] == rows["2 references"]
+
+
 def test_without_any_face_there_is_no_identity(
     tiny_base: Path, people_cache: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
