@@ -33,7 +33,17 @@ def row(tiles: list[np.ndarray]) -> np.ndarray:
 
 
 def column(rows: list[np.ndarray]) -> np.ndarray:
-    """Rows one above the other, with a white gap; shorter ones are filled with white."""
+    """Rows of `restoration_rows` one above the other, restored below restored and truth below truth.
+
+    White fills the gaps and the places of references that a photo lacks.
+    """
     width = max(one.shape[1] for one in rows)
-    padded = [np.pad(one, ((0, GAP_PX), (0, width - one.shape[1]), (0, 0)), constant_values=WHITE) for one in rows]
-    return np.concatenate(padded)[:-GAP_PX]
+    return np.concatenate([part for one in rows for part in _with_gap(one, width)][:-1])
+
+
+def _with_gap(one: np.ndarray, width: int) -> tuple[np.ndarray, np.ndarray]:
+    height = len(one)
+    ends = 2 * height + GAP_PX  # restored and truth; pictures are square
+    blank = np.full((height, width - one.shape[1], 3), WHITE, np.uint8)
+    gap = np.full((GAP_PX, width, 3), WHITE, np.uint8)
+    return np.concatenate([one[:, :-ends], blank, one[:, -ends:]], axis=1), gap

@@ -238,20 +238,25 @@ def test_image_grids_show_the_first_photos_of_every_validation(
     assert (first != second).any()  # the restored column has moved on
 
 
-def test_rows_leave_out_padding_and_columns_fill_up_with_white() -> None:
+def test_rows_leave_out_padding_and_columns_leave_its_place_white() -> None:
     batch = {
         "lq": pictures(0, 2, 3, 8, 8),
         "hq": pictures(1, 2, 3, 8, 8),
         "references": pictures(2, 2, 2, 3, 8, 8),
         "reference_mask": torch.tensor([[True, True], [False, False]]),
     }
-    rows = restoration_rows(batch, pictures(3, 2, 3, 8, 8))
+    restored = pictures(3, 2, 3, 8, 8)
+    rows = restoration_rows(batch, restored)
     assert [row.shape for row in rows] == [(8, 5 * 8 + 4 * GAP_PX, 3), (8, 3 * 8 + 2 * GAP_PX, 3)]
     grid = column(rows)
     assert grid.shape == (16 + GAP_PX, 5 * 8 + 4 * GAP_PX, 3)
     assert (grid[8 : 8 + GAP_PX] == 255).all()
-    assert (grid[8 + GAP_PX :, 3 * 8 + 2 * GAP_PX :] == 255).all()
-    np.testing.assert_array_equal(grid[8 + GAP_PX :, :8], to_uint8(batch["lq"][1]))
+    second = grid[8 + GAP_PX :]
+    assert (second[:, 8 : 3 * (8 + GAP_PX)] == 255).all()
+    np.testing.assert_array_equal(second[:, :8], to_uint8(batch["lq"][1]))
+    np.testing.assert_array_equal(second[:, 3 * (8 + GAP_PX) : -8 - GAP_PX], to_uint8(restored[1]))
+    np.testing.assert_array_equal(second[:, -8:], to_uint8(batch["hq"][1]))
+    np.testing.assert_array_equal(grid[:8], rows[0])
 
 
 def test_tensorboard_gets_the_same_picture(tiny_base: Path, people_cache: Path, tmp_path: Path) -> None:
