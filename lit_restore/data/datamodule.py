@@ -141,10 +141,12 @@ class RestorationDataModule(LightningDataModule):
 
     def prepare_data(self) -> None:
         """Render the synthetic people or read the folders, once; unchanged files are not read again."""
+        if self._is_prepared:
+            return
         folder = self.folder
         path = folder / MANIFEST_NAME
-        previous = None if self._is_prepared else read_previous(path)
-        if self._is_prepared or (not self.roots and previous):
+        previous = read_previous(path)
+        if not self.roots and previous:
             return
         roots: list[str] | Path = self.roots
         if not self.roots:

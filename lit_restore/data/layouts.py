@@ -186,8 +186,8 @@ def pairs(root: Path) -> Found:
     photo.
     """
     photos: list[FoundPhoto] = []
-    skipped: list[tuple[str, str]] = []
-    lq_by_stem, hq_by_stem = _by_stem(root, "lq", skipped), _by_stem(root, "hq", skipped)
+    lq_by_stem, lq_skipped = _by_stem(root, "lq")
+    hq_by_stem, hq_skipped = _by_stem(root, "hq")
     for stem in lq_by_stem.keys() & hq_by_stem.keys():
         target = hq_by_stem[stem]
         identity = unicodedata.normalize("NFC", stem.split("/")[0])
@@ -197,18 +197,19 @@ def pairs(root: Path) -> Found:
         photos += [FoundPhoto(path, photo_key(root, path), identity, "reference", split="test") for path in own]
     alone = [(path, "no hq file of the same name") for stem, path in lq_by_stem.items() if stem not in hq_by_stem]
     alone += [(path, "no lq file of the same name") for stem, path in hq_by_stem.items() if stem not in lq_by_stem]
-    return Found(photos, skipped + [(photo_key(root, path), reason) for path, reason in alone])
+    skipped = [(photo_key(root, path), reason) for path, reason in alone]
+    return Found(photos, [*skipped, *lq_skipped, *hq_skipped])
 
 
-def _by_stem(root: Path, kind: str, skipped: list[tuple[str, str]]) -> dict[str, Path]:
-    """Photos of one side of the pairs by person and stem; what cannot be one goes to ``skipped``."""
+def _by_stem(root: Path, kind: str) -> tuple[dict[str, Path], list[tuple[str, str]]]:
+    """Photos of one side of the pairs by person and stem, and (key, reason) of those left out."""
     photos: dict[str, Path] = {}
+    skipped = unsupported_in(root, [root / kind, *folders_in(root / kind)])
     for path in images_below(root / kind):
         first = photos.setdefault(path.relative_to(root / kind).with_suffix("").as_posix(), path)
         if first is not path:
             skipped.append((photo_key(root, path), f"same name as {first.name}, which is taken"))
-    skipped += unsupported_in(root, [root / kind, *folders_in(root / kind)])
-    return photos
+    return photos, skipped
 
 
 def lq_only(root: Path) -> Found:
